@@ -1,0 +1,90 @@
+# sse: one C file, libc only. `make` builds it in one compiler line; `make help` lists the rest.
+
+CC      = gcc
+PREFIX  = /usr/local
+WERROR  =
+STD     = -std=c11
+WARN    = -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wvla -Wcast-qual -Wwrite-strings -Wundef \
+          -Wformat=2 -Wimplicit-fallthrough -Wstrict-prototypes -Wmissing-prototypes $(WERROR)
+HARDEN  = -D_FORTIFY_SOURCE=2 -fstack-protector-strong -fstack-clash-protection -fPIE -pie -Wl,-z,relro,-z,now
+CFLAGS  = -O2 -g
+SANITIZE = -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+
+# Tests are built once for each compiler, beside each other.
+B       = build/$(CC)
+TESTS   = $(patsubst test/%.c,%,$(wildcard test/test_*.c))
+RUN     = ASAN_OPTIONS=abort_on_error=1:detect_leaks=1 UBSAN_OPTIONS=print_stacktrace=1
+
+sse: sse.c sse.h
+	$(CC) $(STD) $(WARN) $(CFLAGS) $(HARDEN) -o $@ sse.c
+
+.PHONY: help static run test unit system both lint bench-tools install clean deps
+help:
+	@echo "make            builds sse"
+	@echo "make static     builds sse-static: one binary without any library (musl-gcc)"
+	@echo "make run        builds it, starts it with a token file to try, and says how to see an event arrive"
+	@echo "make test       everything: installs what the tests need, unit and system tests on gcc and clang"
+	@echo "make unit       only the unit tests, with CC (gcc)"
+	@echo "make system     only the tests over real sockets, with CC (gcc)"
+	@echo "make lint       both compilers' warnings as errors, cppcheck, shellcheck"
+	@echo "make bench-tools  builds build/load and build/floor, the load client and the floor"
+	@echo "make install    into DESTDIR and PREFIX ($(PREFIX))"
+
+static: sse-static
+sse-static: sse.c sse.h
+	musl-gcc $(STD) $(WARN) -Os -static -s -D_FORTIFY_SOURCE=2 -fstack-protector-strong -o $@ sse.c
+
+run: sse
+	@test/run
+
+deps:
+	@test/deps
+
+test: deps
+	$(MAKE) both WERROR=-Werror
+	$(MAKE) static WERROR=-Werror
+	test/check_binary
+	@echo "all tests passed"
+
+both:
+	$(MAKE) unit system CC=gcc
+	$(MAKE) unit system CC=clang
+
+$(B)/sse.o: sse.c sse.h | $(B)
+	$(CC) $(STD) $(WARN) $(SANITIZE) -Dmain=sse_main -Wno-missing-prototypes -c -o $@ sse.c
+$(B)/sse: sse.c sse.h | $(B)
+	$(CC) $(STD) $(WARN) $(SANITIZE) -o $@ sse.c
+$(B)/%.o: test/%.c sse.h $(wildcard test/*.h) | $(B)
+	$(CC) $(STD) $(WARN) $(SANITIZE) -Wno-gnu-zero-variadic-macro-arguments -Wno-pedantic -I. -c -o $@ $<
+$(B)/test_%: $(B)/test_%.o $(B)/world.o $(B)/sse.o
+	$(CC) $(SANITIZE) -o $@ $^ -lcriterion
+$(B)/system: $(B)/system.o $(B)/sse
+	$(CC) $(SANITIZE) -o $@ $(B)/system.o -lcriterion
+$(B):
+	mkdir -p $@
+.PRECIOUS: $(B)/%.o
+
+unit: $(TESTS:%=$(B)/%)
+	@for t in $^; do echo "$$t"; $(RUN) $$t || exit 1; done
+
+system: $(B)/system
+	$(RUN) SSE_BIN=$(B)/sse $(B)/system
+
+lint: deps
+	gcc $(STD) $(WARN) -Werror $(CFLAGS) $(HARDEN) -o /dev/null sse.c
+	clang $(STD) $(WARN) -Werror $(CFLAGS) $(HARDEN) -o /dev/null sse.c
+	for f in bench/*.c; do gcc $(STD) $(WARN) -Werror -O2 -I. -fsyntax-only $$f || exit 1; done
+	cppcheck --quiet --std=c11 --error-exitcode=1 --inline-suppr --enable=warning,performance,portability \
+		--suppress=missingIncludeSystem sse.c
+	shellcheck test/run test/deps test/check_binary .ci/run
+
+bench-tools: build/load build/floor
+build/%: bench/%.c
+	mkdir -p build
+	$(CC) $(STD) $(WARN) -O2 -g -o $@ $<
+
+install: sse
+	install -D -m 755 sse $(DESTDIR)$(PREFIX)/bin/sse
+
+clean:
+	rm -rf build sse sse-static

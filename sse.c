@@ -1,0 +1,4715 @@
+/*
+ * sse - keeps every open browser of a Django site up to date, by Server-Sent Events.
+ *
+ * Django sends one datagram that says what happened and who may know. This program holds the
+ * browsers' streams, finds those the event is for, and writes it to them. One thread, one epoll
+ * loop, libc only. sse.h has the types and the contracts; this file is read from top to bottom:
+ * a section uses only those above it.
+ *
+ * The life of an event
+ *   1. intake_turn takes datagrams from the Unix socket (recvmmsg); each line is one JSON object.
+ *   2. datagram_line checks it, gives it an id, and renders it once, as it will stand on the
+ *      wire, into the ring.
+ *   3. route finds the streams: by user, by role, or all. Each gets the event's number into its
+ *      pending list once, and joins the set of dirty connections.
+ *   4. deliver_slice writes the dirty connections, some 256 a turn. One sendmsg carries all that
+ *      is pending for a connection, and neighbours in the ring are one iovec. Then the loop takes
+ *      in datagrams again: the busier it is, the more each write carries.
+ *   5. deliver_keeps_up closes the intake while a connection that was not yet tried holds half a
+ *      queue. The socket's queue in the kernel then holds the publishers back. So only a client
+ *      that does not read is ever closed as slow, never one this server has not got round to.
+ *
+ * The states of a connection
+ *   HEAD     waits for a request. An answer leads back to HEAD (keep-alive) or to CLOSING.
+ *   STREAM   gets events. Ends by stream_end (a last frame, then CLOSING) or conn_dead.
+ *   CLOSING  its last bytes are written, then it is shut down for writing, and what the client
+ *            still sends is dropped for a second: closing at once would reset the connection and
+ *            destroy the answer (RFC 9112 section 9.6).
+ *   DEAD     waits for conn_reap at the end of the turn, which alone closes descriptors: within a
+ *            turn no descriptor can come to mean another connection.
+ *
+ * Who owns which memory
+ *   The ring owns the bytes of events; a connection owns numbers of events. Nothing is counted by
+ *   reference: what was overwritten is gone, and who still waits for it is closed as slow.
+ *   All arrays are one reservation made at the start (server_reserve), whose pages the kernel
+ *   gives when they are first touched. The heap has only what waits in a socket's way (struct
+ *   hold), answers in the making, ids longer than 24 bytes, and the token file while it is read.
+ *
+ * Why it can be put on the network
+ *   Every byte of a request is looked at once, by http_scan, before anything acts on it; after a
+ *   mistake nothing behind it is read. A request has no body here, so none can be mistaken for
+ *   the next request. Nothing a client sends is ever echoed or logged: answers and log lines are
+ *   made of this program's words, and of what Django or the token file say. Tokens are looked up
+ *   by their SHA-256, which tells a stranger with a clock nothing.
+ *
+ * Sections
+ *   spans, buffers - sets, tables, pools - hashes - json - http - sse - options - log - ring -
+ *   users, roles, sessions - connections - routing - delivery - tokens - requests - datagrams -
+ *   time - the system - sockets - server, loop, main
+ */
+#include "sse.h"
+
+#include <arpa/inet.h>
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+enum {
+	SLICE_CONNS = 256,           /* connections written between two looks at the datagrams ... */
+	SLICE_BYTES = 4 << 20,       /* ... or so many bytes */
+	WRITE_BYTES = 512 << 10,     /* a write carries no more frames once it has so many bytes */
+	LINES_A_TURN = 1000,         /* of datagrams, before streams and connections get theirs */
+	TICK_MS = 50,
+	ACCEPTS_A_TURN = 256,
+	RESERVE_DESCRIPTORS = 32,    /* beyond --max-connections: to tell a client that it is one too many */
+	DROP_MAX = 65536,            /* bytes a client may send where nobody listens */
+	CLOSING_MS = 1000,           /* how long it may take to hear our goodbye */
+	MAX_CONNECTIONS = 1000000,
+	MAX_TOKEN_FILE = 64 << 20,
+	BACKLOG = 4096               /* of listen(2); the kernel cuts it to net.core.somaxconn */
+};
+
+/* ============================================================================================
+ * spans, buffers
+ * ============================================================================================ */
+
+struct span span_of(const char *text)
+{
+	return (struct span){text, strlen(text)};
+}
+
+bool span_same(struct span a, struct span b)
+{
+	return a.n == b.n && (a.n == 0 || memcmp(a.p, b.p, a.n) == 0);
+}
+
+bool span_is(struct span a, const char *text)
+{
+	return span_same(a, span_of(text));
+}
+
+static char lower(char c)
+{
+	return c >= 'A' && c <= 'Z' ? (char)(c - 'A' + 'a') : c;
+}
+
+bool span_is_nocase(struct span a, const char *text)
+{
+	size_t i = 0;
+
+	for (; i < a.n && text[i] != '\0'; i++)
+		if (lower(a.p[i]) != lower(text[i]))
+			return false;
+	return i == a.n && text[i] == '\0';
+}
+
+static struct span span_from(struct span s, size_t at)
+{
+	return (struct span){s.p + at, s.n - at};
+}
+
+/* Cuts s at the first c: returns what is before it, leaves in *s what is behind it. */
+static struct span span_cut(struct span *s, char c)
+{
+	const char *found = s->n > 0 ? memchr(s->p, c, s->n) : NULL;
+	struct span before = *s;
+
+	if (found == NULL) {
+		*s = (struct span){s->p + s->n, 0};
+		return before;
+	}
+	before.n = (size_t)(found - s->p);
+	*s = span_from(*s, before.n + 1);
+	return before;
+}
+
+/* Without spaces and tabs at both ends. */
+static struct span span_trim(struct span s)
+{
+	while (s.n > 0 && (s.p[0] == ' ' || s.p[0] == '\t'))
+		s = span_from(s, 1);
+	while (s.n > 0 && (s.p[s.n - 1] == ' ' || s.p[s.n - 1] == '\t'))
+		s.n--;
+	return s;
+}
+
+struct buf buf_fixed(char *data, size_t cap)
+{
+	return (struct buf){.data = data, .cap = cap};
+}
+
+struct buf buf_growable(void)
+{
+	return (struct buf){.growable = true};
+}
+
+void buf_free(struct buf *b)
+{
+	if (b->growable)
+		free(b->data);
+	*b = (struct buf){.growable = b->growable};
+}
+
+void buf_clear(struct buf *b)
+{
+	b->len = 0;
+	b->failed = false;
+}
+
+static bool buf_room(struct buf *b, size_t n)
+{
+	size_t cap = b->cap < 512 ? 512 : b->cap;
+	char *data;
+
+	if (n <= b->cap - b->len)
+		return true;
+	if (!b->growable || n > SIZE_MAX / 4 - b->len) {
+		b->failed = true;
+		return false;
+	}
+	while (cap - b->len < n)
+		cap *= 2;
+	data = realloc(b->data, cap);
+	if (data == NULL) {
+		b->failed = true;
+		return false;
+	}
+	b->data = data;
+	b->cap = cap;
+	return true;
+}
+
+void buf_bytes(struct buf *b, const void *bytes, size_t n)
+{
+	if (n > 0 && buf_room(b, n)) {
+		memcpy(b->data + b->len, bytes, n);
+		b->len += n;
+	}
+}
+
+void buf_span(struct buf *b, struct span s)
+{
+	buf_bytes(b, s.p, s.n);
+}
+
+void buf_text(struct buf *b, const char *text)
+{
+	buf_bytes(b, text, strlen(text));
+}
+
+void buf_byte(struct buf *b, char c)
+{
+	buf_bytes(b, &c, 1);
+}
+
+void buf_number(struct buf *b, int64_t n)
+{
+	char digits[20];
+	size_t at = sizeof digits;
+	uint64_t rest = n < 0 ? 0 - (uint64_t)n : (uint64_t)n;
+
+	do
+		digits[--at] = (char)('0' + rest % 10);
+	while ((rest /= 10) > 0);
+	if (n < 0)
+		digits[--at] = '-';
+	buf_bytes(b, digits + at, sizeof digits - at);
+}
+
+/* n with zeros before it, `width` digits in all. */
+static void buf_padded(struct buf *b, int64_t n, int width)
+{
+	int64_t limit = 10;
+
+	for (int i = 1; i < width; i++, limit *= 10)
+		if (n < limit) {
+			for (; i < width; i++)
+				buf_byte(b, '0');
+			break;
+		}
+	buf_number(b, n);
+}
+
+struct span buf_view(const struct buf *b)
+{
+	return (struct span){b->data, b->len};
+}
+
+/* ============================================================================================
+ * sets, tables, pools
+ *
+ * A set of connections is one bit a connection: who is there, who is dirty, who is in a role. A
+ * walk over one goes by rising descriptor, that is through memory from front to back.
+ * ============================================================================================ */
+
+bool set_has(const struct set *set, uint32_t i)
+{
+	assert(i < set->max);
+	return set->words[i / 64] >> i % 64 & 1;
+}
+
+void set_add(struct set *set, uint32_t i)
+{
+	if (!set_has(set, i)) {
+		set->words[i / 64] |= UINT64_C(1) << i % 64;
+		set->count++;
+	}
+}
+
+void set_remove(struct set *set, uint32_t i)
+{
+	if (set_has(set, i)) {
+		set->words[i / 64] &= ~(UINT64_C(1) << i % 64);
+		set->count--;
+	}
+}
+
+uint32_t set_next(const struct set *set, uint32_t from)
+{
+	uint32_t word = from / 64, words = (set->max + 63) / 64;
+	uint64_t bits;
+
+	if (from >= set->max || set->count == 0)
+		return SET_END;
+	bits = set->words[word] & ~UINT64_C(0) << from % 64;
+	while (bits == 0) {
+		if (++word == words)
+			return SET_END;
+		bits = set->words[word];
+	}
+	return word * 64 + (uint32_t)__builtin_ctzll(bits);
+}
+
+static uint32_t table_hash(const struct table *t, uint32_t record)
+{
+	uint32_t hash;
+
+	memcpy(&hash, t->records + record * t->stride, sizeof hash);
+	return hash;
+}
+
+uint32_t table_next(const struct table *t, uint32_t hash, uint32_t *at)
+{
+	while (t->mask > 0) {
+		uint32_t record = t->slots[(hash + *at) & t->mask];
+
+		++*at;
+		if (record == 0)
+			break;
+		if (table_hash(t, record) == hash)
+			return record;
+	}
+	return 0;
+}
+
+static void table_put(struct table *t, uint32_t record)
+{
+	uint32_t slot = table_hash(t, record) & t->mask;
+
+	while (t->slots[slot] != 0)
+		slot = (slot + 1) & t->mask;
+	t->slots[slot] = record;
+}
+
+size_t table_slots(uint32_t records_max)
+{
+	size_t all = 0, slots = 64;
+
+	for (; slots * 3 / 4 < (size_t)records_max + 1; slots *= 2)
+		all += slots;
+	return all + slots;
+}
+
+void table_add(struct table *t, uint32_t record)
+{
+	uint32_t *old = t->slots;
+	uint32_t slots = t->mask + 1;
+
+	if (t->mask == 0) {
+		t->mask = 63;
+	} else if (t->count + 1 > slots / 4 * 3) {
+		t->slots += slots;
+		t->mask = 2 * slots - 1;
+		for (uint32_t i = 0; i < slots; i++)
+			if (old[i] != 0)
+				table_put(t, old[i]);
+	}
+	table_put(t, record);
+	t->count++;
+}
+
+void table_remove(struct table *t, uint32_t record)
+{
+	uint32_t hole = table_hash(t, record) & t->mask, at;
+
+	while (t->slots[hole] != record)
+		hole = (hole + 1) & t->mask;
+	/* What stands behind the hole moves into it, unless it would leave its own way there. */
+	for (at = (hole + 1) & t->mask; t->slots[at] != 0; at = (at + 1) & t->mask) {
+		uint32_t home = table_hash(t, t->slots[at]) & t->mask;
+
+		if (((at - home) & t->mask) >= ((at - hole) & t->mask)) {
+			t->slots[hole] = t->slots[at];
+			hole = at;
+		}
+	}
+	t->slots[hole] = 0;
+	t->count--;
+}
+
+static uint32_t *pool_block(const struct pool *p, uint32_t block)
+{
+	return p->numbers + (size_t)block * p->width;
+}
+
+/* There is a block for each connection, so one is always left. */
+static uint32_t pool_take(struct pool *p)
+{
+	uint32_t block = p->free;
+
+	if (block == 0)
+		return p->top++;
+	p->free = *pool_block(p, block);
+	return block;
+}
+
+static void pool_give(struct pool *p, uint32_t block)
+{
+	*pool_block(p, block) = p->free;
+	p->free = block;
+}
+
+/* ============================================================================================
+ * hashes: SHA-256 (FIPS 180-4) for tokens, SipHash-1-3 for tables
+ * ============================================================================================ */
+
+static const uint32_t sha256_round[64] = {
+	0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b, 0x59f111f1, 0x923f82a4, 0xab1c5ed5,
+	0xd807aa98, 0x12835b01, 0x243185be, 0x550c7dc3, 0x72be5d74, 0x80deb1fe, 0x9bdc06a7, 0xc19bf174,
+	0xe49b69c1, 0xefbe4786, 0x0fc19dc6, 0x240ca1cc, 0x2de92c6f, 0x4a7484aa, 0x5cb0a9dc, 0x76f988da,
+	0x983e5152, 0xa831c66d, 0xb00327c8, 0xbf597fc7, 0xc6e00bf3, 0xd5a79147, 0x06ca6351, 0x14292967,
+	0x27b70a85, 0x2e1b2138, 0x4d2c6dfc, 0x53380d13, 0x650a7354, 0x766a0abb, 0x81c2c92e, 0x92722c85,
+	0xa2bfe8a1, 0xa81a664b, 0xc24b8b70, 0xc76c51a3, 0xd192e819, 0xd6990624, 0xf40e3585, 0x106aa070,
+	0x19a4c116, 0x1e376c08, 0x2748774c, 0x34b0bcb5, 0x391c0cb3, 0x4ed8aa4a, 0x5b9cca4f, 0x682e6ff3,
+	0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208, 0x90befffa, 0xa4506ceb, 0xbef9a3f7, 0xc67178f2,
+};
+
+static uint32_t rotate_right(uint32_t x, int n)
+{
+	return x >> n | x << (32 - n);
+}
+
+static void sha256_block(uint32_t state[8], const uint8_t block[64])
+{
+	uint32_t w[64], v[8];
+
+	for (int i = 0; i < 16; i++)
+		w[i] = (uint32_t)block[4 * i] << 24 | (uint32_t)block[4 * i + 1] << 16
+			| (uint32_t)block[4 * i + 2] << 8 | block[4 * i + 3];
+	for (int i = 16; i < 64; i++) {
+		uint32_t a = w[i - 15], b = w[i - 2];
+
+		w[i] = w[i - 16] + (rotate_right(a, 7) ^ rotate_right(a, 18) ^ a >> 3)
+			+ w[i - 7] + (rotate_right(b, 17) ^ rotate_right(b, 19) ^ b >> 10);
+	}
+	memcpy(v, state, sizeof v);
+	for (int i = 0; i < 64; i++) {
+		uint32_t s1 = rotate_right(v[4], 6) ^ rotate_right(v[4], 11) ^ rotate_right(v[4], 25);
+		uint32_t t1 = v[7] + s1 + ((v[4] & v[5]) ^ (~v[4] & v[6])) + sha256_round[i] + w[i];
+		uint32_t s0 = rotate_right(v[0], 2) ^ rotate_right(v[0], 13) ^ rotate_right(v[0], 22);
+		uint32_t t2 = s0 + ((v[0] & v[1]) ^ (v[0] & v[2]) ^ (v[1] & v[2]));
+
+		memmove(v + 1, v, 7 * sizeof v[0]);
+		v[4] += t1;
+		v[0] = t1 + t2;
+	}
+	for (int i = 0; i < 8; i++)
+		state[i] += v[i];
+}
+
+void sha256(struct span in, uint8_t out[32])
+{
+	uint32_t state[8] = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a,
+		0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
+	uint64_t bits = (uint64_t)in.n * 8;
+	uint8_t last[128] = {0};
+	size_t rest, padded;
+
+	for (; in.n >= 64; in = span_from(in, 64))
+		sha256_block(state, (const uint8_t *)in.p);
+	rest = in.n;
+	padded = rest < 56 ? 64 : 128;
+	if (rest > 0)
+		memcpy(last, in.p, rest);
+	last[rest] = 0x80;
+	for (size_t i = 0; i < 8; i++)
+		last[padded - 1 - i] = (uint8_t)(bits >> 8 * i);
+	sha256_block(state, last);
+	if (padded == 128)
+		sha256_block(state, last + 64);
+	for (int i = 0; i < 32; i++)
+		out[i] = (uint8_t)(state[i / 4] >> (24 - 8 * (i % 4)));
+	explicit_bzero(last, sizeof last);
+}
+
+static uint64_t rotate_left(uint64_t x, int n)
+{
+	return x << n | x >> (64 - n);
+}
+
+static void sip_round(uint64_t v[4])
+{
+	v[0] += v[1], v[1] = rotate_left(v[1], 13) ^ v[0], v[0] = rotate_left(v[0], 32);
+	v[2] += v[3], v[3] = rotate_left(v[3], 16) ^ v[2];
+	v[0] += v[3], v[3] = rotate_left(v[3], 21) ^ v[0];
+	v[2] += v[1], v[1] = rotate_left(v[1], 17) ^ v[2], v[2] = rotate_left(v[2], 32);
+}
+
+/* SipHash-1-3 (Aumasson, Bernstein), folded to 32 bits. */
+uint32_t hash_span(const uint8_t key[16], struct span in)
+{
+	uint64_t k[2], word, v[4];
+	size_t i = 0;
+
+	memcpy(k, key, sizeof k);
+	v[0] = k[0] ^ UINT64_C(0x736f6d6570736575), v[1] = k[1] ^ UINT64_C(0x646f72616e646f6d);
+	v[2] = k[0] ^ UINT64_C(0x6c7967656e657261), v[3] = k[1] ^ UINT64_C(0x7465646279746573);
+	for (; i + 8 <= in.n; i += 8) {
+		memcpy(&word, in.p + i, 8);
+		v[3] ^= word;
+		sip_round(v);
+		v[0] ^= word;
+	}
+	word = (uint64_t)in.n << 56;
+	for (size_t shift = 0; i < in.n; i++, shift += 8)
+		word |= (uint64_t)(uint8_t)in.p[i] << shift;
+	v[3] ^= word;
+	sip_round(v);
+	v[0] ^= word;
+	v[2] ^= 0xff;
+	for (int n = 0; n < 3; n++)
+		sip_round(v);
+	word = v[0] ^ v[1] ^ v[2] ^ v[3];
+	return (uint32_t)(word ^ word >> 32);
+}
+
+/* ============================================================================================
+ * json: a strict reader and a tiny writer (RFC 8259)
+ *
+ * The reader never builds a tree: its callers walk the text and take what they know. An event's
+ * data is checked and copied without white space in the same pass; numbers and escapes stay as
+ * they were written.
+ * ============================================================================================ */
+
+struct json json_begin(struct span text)
+{
+	return (struct json){.text = text};
+}
+
+bool json_fail(struct json *j, size_t at, const char *error)
+{
+	if (j->error == NULL) {
+		j->error = error;
+		j->at = at;
+	}
+	return false;
+}
+
+/* The byte at j->at, or 0 at the end: a NUL is nowhere allowed, so the two need no telling apart. */
+static char json_byte(const struct json *j)
+{
+	return j->at < j->text.n ? j->text.p[j->at] : '\0';
+}
+
+static void json_space(struct json *j)
+{
+	char c;
+
+	while ((c = json_byte(j)) == ' ' || c == '\t' || c == '\n' || c == '\r')
+		j->at++;
+}
+
+char json_peek(struct json *j)
+{
+	char c;
+
+	json_space(j);
+	c = json_byte(j);
+	if (j->error != NULL)
+		return 0;
+	if (c == '-' || (c >= '0' && c <= '9'))
+		return '0';
+	return c != '\0' && strchr("{[\"tfn", c) != NULL ? c : 0;
+}
+
+/* The length of the UTF-8 sequence at p, 0 if it is not well-formed (Unicode table 3-7). */
+static size_t utf8_length(const char *text, size_t n)
+{
+	const unsigned char *p = (const unsigned char *)text;
+	unsigned char least = 0x80, most = 0xbf;
+	size_t length = p[0] < 0x80 ? 1 : p[0] < 0xc2 ? 0 : p[0] < 0xe0 ? 2 : p[0] < 0xf0 ? 3 : p[0] < 0xf5 ? 4 : 0;
+
+	if (length > n)
+		return 0;
+	if (p[0] == 0xe0)
+		least = 0xa0;
+	if (p[0] == 0xed)
+		most = 0x9f;
+	if (p[0] == 0xf0)
+		least = 0x90;
+	if (p[0] == 0xf4)
+		most = 0x8f;
+	for (size_t i = 1; i < length; i++, least = 0x80, most = 0xbf)
+		if (p[i] < least || p[i] > most)
+			return 0;
+	return length;
+}
+
+static void utf8_write(struct buf *b, uint32_t code)
+{
+	if (code < 0x80) {
+		buf_byte(b, (char)code);
+		return;
+	}
+	if (code < 0x800) {
+		buf_byte(b, (char)(0xc0 | code >> 6));
+	} else {
+		if (code < 0x10000) {
+			buf_byte(b, (char)(0xe0 | code >> 12));
+		} else {
+			buf_byte(b, (char)(0xf0 | code >> 18));
+			buf_byte(b, (char)(0x80 | (code >> 12 & 0x3f)));
+		}
+		buf_byte(b, (char)(0x80 | (code >> 6 & 0x3f)));
+	}
+	buf_byte(b, (char)(0x80 | (code & 0x3f)));
+}
+
+static int hex_digit(char c)
+{
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	c = lower(c);
+	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+/* The four digits of \uXXXX at j->at. */
+static bool json_hex(struct json *j, uint32_t *code)
+{
+	*code = 0;
+	for (int i = 0; i < 4; i++, j->at++) {
+		int digit = hex_digit(json_byte(j));
+
+		if (digit < 0)
+			return json_fail(j, j->at, "expected four hex digits after \\u");
+		*code = *code << 4 | (uint32_t)digit;
+	}
+	return true;
+}
+
+/* Behind "\u": out is NULL if only the grammar counts. */
+static bool json_unicode(struct json *j, struct buf *out)
+{
+	size_t from = j->at - 2;
+	uint32_t code, low;
+
+	if (!json_hex(j, &code))
+		return false;
+	if (out == NULL)
+		return true;
+	if (code >= 0xd800 && code < 0xdc00 && json_byte(j) == '\\' && j->at + 1 < j->text.n
+		&& j->text.p[j->at + 1] == 'u') {
+		j->at += 2;
+		if (!json_hex(j, &low))
+			return false;
+		if (low < 0xdc00 || low > 0xdfff)
+			return json_fail(j, from, "half of a surrogate pair");
+		code = 0x10000 + ((code - 0xd800) << 10) + (low - 0xdc00);
+	}
+	if (code >= 0xd800 && code < 0xe000)
+		return json_fail(j, from, "half of a surrogate pair");
+	utf8_write(out, code);
+	return true;
+}
+
+/* Behind a backslash. */
+static bool json_escape(struct json *j, struct buf *out)
+{
+	static const char names[] = "\"\\/bfnrt", bytes[] = "\"\\/\b\f\n\r\t";
+	char c = json_byte(j);
+	const char *found = c == '\0' ? NULL : strchr(names, c);
+
+	j->at++;
+	if (c == 'u')
+		return json_unicode(j, out);
+	if (found == NULL)
+		return json_fail(j, j->at - 1, "expected one of \"\\/bfnrtu after a backslash");
+	if (out != NULL)
+		buf_byte(out, bytes[found - names]);
+	return true;
+}
+
+/* A string, quotes and all; its value goes to out, unless that is NULL. */
+static bool json_string_read(struct json *j, struct buf *out)
+{
+	j->at++;
+	for (;;) {
+		size_t from = j->at, length;
+		unsigned char c;
+
+		while ((c = (unsigned char)json_byte(j)) >= ' ' && c < 0x80 && c != '"' && c != '\\')
+			j->at++;
+		while (c >= 0x80) {
+			length = utf8_length(j->text.p + j->at, j->text.n - j->at);
+			if (length == 0)
+				return json_fail(j, j->at, "not UTF-8");
+			j->at += length;
+			c = (unsigned char)json_byte(j);
+		}
+		if (out != NULL)
+			buf_bytes(out, j->text.p + from, j->at - from);
+		if (j->at == j->text.n)
+			return json_fail(j, j->at, "expected a closing quote");
+		if (c < ' ')
+			return json_fail(j, j->at, "a control character in a string must be escaped");
+		if (c == '"')
+			break;
+		if (c == '\\') {
+			j->at++;
+			if (!json_escape(j, out))
+				return false;
+		}
+	}
+	j->at++;
+	return true;
+}
+
+bool json_string(struct json *j, struct buf *out)
+{
+	if (json_peek(j) != '"')
+		return json_fail(j, j->at, "expected a string");
+	return json_string_read(j, out);
+}
+
+static bool json_digits(struct json *j)
+{
+	size_t from = j->at;
+
+	while (json_byte(j) >= '0' && json_byte(j) <= '9')
+		j->at++;
+	return j->at > from || json_fail(j, j->at, "expected a digit");
+}
+
+static bool json_number(struct json *j)
+{
+	if (json_byte(j) == '-')
+		j->at++;
+	if (json_byte(j) == '0')
+		j->at++;
+	else if (!json_digits(j))
+		return false;
+	if (json_byte(j) == '.') {
+		j->at++;
+		if (!json_digits(j))
+			return false;
+	}
+	if (lower(json_byte(j)) == 'e') {
+		j->at++;
+		if (json_byte(j) == '+' || json_byte(j) == '-')
+			j->at++;
+		return json_digits(j);
+	}
+	return true;
+}
+
+static bool json_word(struct json *j, const char *word)
+{
+	size_t n = strlen(word);
+
+	if (j->text.n - j->at < n || memcmp(j->text.p + j->at, word, n) != 0)
+		return json_fail(j, j->at, "expected a value");
+	j->at += n;
+	return true;
+}
+
+bool json_integer(struct json *j, int64_t *out)
+{
+	size_t from;
+
+	*out = 0;
+	if (json_peek(j) != '0')
+		return json_fail(j, j->at, "expected a whole number");
+	from = j->at;
+	if (!json_number(j))
+		return false;
+	for (size_t i = from; i < j->at; i++) {
+		char c = j->text.p[i];
+
+		if (c < '0' || c > '9' || (*out = *out * 10 + (c - '0')) > INT64_C(1) << 53)
+			return json_fail(j, from, "expected a whole number, 0 to 2^53");
+	}
+	return true;
+}
+
+bool json_open(struct json *j, char bracket)
+{
+	if (json_peek(j) != bracket)
+		return json_fail(j, j->at, bracket == '{' ? "expected an object" : "expected an array");
+	if (j->depth == MAX_DEPTH)
+		return json_fail(j, j->at, "nested too deep");
+	j->depth++;
+	j->at++;
+	j->more = false;
+	return true;
+}
+
+bool json_more(struct json *j, char bracket)
+{
+	json_space(j);
+	if (j->error != NULL)
+		return false;
+	if (json_byte(j) == bracket) {
+		j->at++;
+		j->depth--;
+		j->more = true;
+		return false;
+	}
+	if (j->more) {
+		if (json_byte(j) != ',')
+			return json_fail(j, j->at, bracket == '}' ? "expected , or }" : "expected , or ]");
+		j->at++;
+	}
+	j->more = true;
+	return true;
+}
+
+/* The colon behind a member's name. */
+static bool json_colon(struct json *j)
+{
+	json_space(j);
+	if (json_byte(j) != ':')
+		return json_fail(j, j->at, "expected :");
+	j->at++;
+	return true;
+}
+
+bool json_key(struct json *j, struct buf *out)
+{
+	return json_string(j, out) && json_colon(j);
+}
+
+/* The members of an object or the elements of an array, commas in between, as json_value has it. */
+static bool json_inside(struct json *j, char open, char shut, struct buf *compact)
+{
+	bool first = true;
+
+	if (!json_open(j, open))
+		return false;
+	buf_byte(compact, open);
+	while (json_more(j, shut)) {
+		if (!first)
+			buf_byte(compact, ',');
+		first = false;
+		if (open == '{' && json_peek(j) != '"')
+			return json_fail(j, j->at, "expected a string");
+		if (!json_value(j, compact))
+			return false;
+		if (open == '[')
+			continue;
+		if (!json_colon(j))
+			return false;
+		buf_byte(compact, ':');
+		if (!json_value(j, compact))
+			return false;
+	}
+	buf_byte(compact, shut);
+	return j->error == NULL;
+}
+
+bool json_value(struct json *j, struct buf *compact)
+{
+	char kind = json_peek(j);
+	size_t from = j->at;
+	struct buf nowhere = buf_fixed(NULL, 0);
+
+	if (compact == NULL)
+		compact = &nowhere;
+	switch (kind) {
+	case '{':
+		return json_inside(j, '{', '}', compact);
+	case '[':
+		return json_inside(j, '[', ']', compact);
+	case '"':
+		json_string_read(j, NULL);
+		break;
+	case '0':
+		json_number(j);
+		break;
+	case 't':
+		json_word(j, "true");
+		break;
+	case 'f':
+		json_word(j, "false");
+		break;
+	case 'n':
+		json_word(j, "null");
+		break;
+	default:
+		return json_fail(j, j->at, "expected a value");
+	}
+	if (j->error == NULL)
+		buf_bytes(compact, j->text.p + from, j->at - from);
+	return j->error == NULL;
+}
+
+bool json_end(struct json *j)
+{
+	json_space(j);
+	if (j->at < j->text.n)
+		return json_fail(j, j->at, "expected the end of the line");
+	return j->error == NULL;
+}
+
+void json_write_string(struct buf *b, struct span s)
+{
+	static const char hex[] = "0123456789abcdef";
+
+	buf_byte(b, '"');
+	for (size_t i = 0; i < s.n; i++) {
+		unsigned char c = (unsigned char)s.p[i];
+
+		if (c == '"' || c == '\\') {
+			buf_byte(b, '\\');
+			buf_byte(b, (char)c);
+		} else if (c < ' ') {
+			buf_text(b, "\\u00");
+			buf_byte(b, hex[c >> 4]);
+			buf_byte(b, hex[c & 15]);
+		} else {
+			buf_byte(b, (char)c);
+		}
+	}
+	buf_byte(b, '"');
+}
+
+/* ============================================================================================
+ * http: heads of requests (RFC 9110, RFC 9112)
+ *
+ * http_scan looks at every byte of a head once, however it is cut into packets, and finds its
+ * end; it refuses what can be refused early. http_parse takes the whole head apart. Where the
+ * RFC lets a server be lenient (a bare LF, a folded line), this one is not: what two programs on
+ * the way read differently is how requests are smuggled.
+ * ============================================================================================ */
+
+static const struct {
+	const char *name;
+	int status;
+	const char *text;
+} refusals[REFUSE_COUNT] = {
+#define X(name, status, text) [REFUSE_##name] = {#name, status, text},
+	REFUSALS(X)
+#undef X
+};
+
+const char *refusal_name(enum refusal why)
+{
+	return refusals[why].name;
+}
+
+int refusal_status(enum refusal why)
+{
+	return refusals[why].status;
+}
+
+static const char *status_text(int status)
+{
+	static const struct {
+		int status;
+		const char *text;
+	} texts[] = {
+		{200, "OK"}, {204, "No Content"}, {400, "Bad Request"}, {401, "Unauthorized"},
+		{403, "Forbidden"}, {404, "Not Found"}, {405, "Method Not Allowed"},
+		{408, "Request Timeout"}, {413, "Content Too Large"}, {414, "URI Too Long"},
+		{417, "Expectation Failed"}, {431, "Request Header Fields Too Large"},
+		{501, "Not Implemented"}, {503, "Service Unavailable"}, {505, "HTTP Version Not Supported"},
+	};
+
+	for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++)
+		if (texts[i].status == status)
+			return texts[i].text;
+	return "";
+}
+
+static bool is_digit(char c)
+{
+	return c >= '0' && c <= '9';
+}
+
+static bool is_alnum(char c)
+{
+	return is_digit(c) || (lower(c) >= 'a' && lower(c) <= 'z');
+}
+
+/* tchar of RFC 9110 section 5.6.2 */
+static bool is_token(struct span s)
+{
+	for (size_t i = 0; i < s.n; i++)
+		if (!is_alnum(s.p[i]) && (s.p[i] == '\0' || strchr("!#$%&'*+-.^_`|~", s.p[i]) == NULL))
+			return false;
+	return s.n > 0;
+}
+
+static enum http_method http_method(struct span name)
+{
+	static const char *const known[] = {"POST", "PUT", "DELETE", "PATCH", "TRACE"};
+
+	if (span_is(name, "GET"))
+		return HTTP_GET;
+	if (span_is(name, "HEAD"))
+		return HTTP_HEAD;
+	if (span_is(name, "OPTIONS"))
+		return HTTP_OPTIONS;
+	for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
+		if (span_is(name, known[i]))
+			return HTTP_KNOWN;
+	return HTTP_UNKNOWN;
+}
+
+/* A host and port as in a Host header; may be empty (RFC 9112 section 3.2). */
+static bool is_host(struct span host)
+{
+	bool in_brackets = host.n > 0 && host.p[0] == '[';
+	size_t i = in_brackets ? 1 : 0;
+
+	for (; i < host.n; i++) {
+		char c = host.p[i];
+
+		if (in_brackets ? c == ']' : c == ':')
+			break;
+		if (in_brackets ? hex_digit(c) < 0 && c != ':' && c != '.'
+				: !is_alnum(c) && (c == '\0' || strchr("-._~%!$&'()*+;=", c) == NULL))
+			return false;
+	}
+	if (in_brackets && (i == host.n || i++ < 3))
+		return false;
+	if (i < host.n && host.p[i++] != ':')
+		return false;
+	for (; i < host.n; i++)
+		if (!is_digit(host.p[i]))
+			return false;
+	return true;
+}
+
+/* The forms of a target that RFC 9112 section 3.2 has, but for that of CONNECT. */
+static enum refusal http_target(struct span target, struct http_request *r)
+{
+	struct span rest = target;
+
+	if (memchr(target.p, '#', target.n) != NULL)
+		return REFUSE_bad_target;
+	if (span_is(target, "*") && r->method == HTTP_OPTIONS) {
+		r->path = target;
+		return REFUSE_NONE;
+	}
+	if (target.p[0] != '/') {
+		struct span scheme = span_cut(&rest, ':');
+		size_t host = 0;
+
+		if ((!span_is_nocase(scheme, "http") && !span_is_nocase(scheme, "https"))
+			|| rest.n < 3 || rest.p[0] != '/' || rest.p[1] != '/')
+			return REFUSE_bad_target;
+		rest = span_from(rest, 2);
+		while (host < rest.n && rest.p[host] != '/' && rest.p[host] != '?')
+			host++;
+		r->host = (struct span){rest.p, host};
+		if (host == 0 || !is_host(r->host))
+			return REFUSE_bad_target;
+		rest = span_from(rest, host);
+	}
+	r->query = rest;
+	r->path = span_cut(&r->query, '?');
+	if (r->path.n == 0)
+		r->path = span_of("/");
+	return REFUSE_NONE;
+}
+
+static enum refusal http_request_line(struct span line, struct http_request *r)
+{
+	struct span rest = line, method = span_cut(&rest, ' '), target = span_cut(&rest, ' ');
+
+	*r = (struct http_request){.method = http_method(method)};
+	if (!is_token(method) || target.n == 0 || memchr(line.p, '\t', line.n) != NULL)
+		return REFUSE_bad_request_line;
+	if (rest.n != 8 || memcmp(rest.p, "HTTP/", 5) != 0 || !is_digit(rest.p[5]) || rest.p[6] != '.'
+		|| !is_digit(rest.p[7]))
+		return REFUSE_bad_request_line;
+	if (rest.p[5] != '1' || rest.p[7] > '1')
+		return REFUSE_bad_version;
+	r->http10 = rest.p[7] == '0';
+	r->keep_alive = !r->http10;
+	if (r->method == HTTP_UNKNOWN)
+		return REFUSE_unknown_method;
+	return http_target(target, r);
+}
+
+/* Is this beginning of a request line, without an end so far, already too long? */
+static enum refusal http_line_fits(struct span line, const struct http_limits *limits)
+{
+	size_t method = 0;
+
+	while (method < line.n && method < 32 && line.p[method] != ' ')
+		method++;
+	if (method == 32)
+		return is_token((struct span){line.p, method}) ? REFUSE_unknown_method : REFUSE_bad_request_line;
+	return line.n > method + limits->target_bytes + sizeof " HTTP/1.1" ? REFUSE_target_too_long : REFUSE_NONE;
+}
+
+/* A line is whole, the one that ends before bytes[end]. True if it is the head's empty line. */
+static bool http_scan_line(struct http_scan *scan, const char *bytes, uint32_t end,
+	const struct http_limits *limits, enum refusal *why)
+{
+	struct span line = {bytes + scan->line, end - scan->line};
+	struct http_request ignored;
+
+	scan->line = end + 2;
+	if (line.n == 0)
+		return scan->lines > 0; /* empty lines before a request are skipped: RFC 9112 section 2.2 */
+	if (scan->lines++ == 0) {
+		*why = http_line_fits(line, limits);
+		if (*why == REFUSE_NONE)
+			*why = http_request_line(line, &ignored);
+	} else if (scan->lines > MAX_HEADERS + 1) {
+		*why = REFUSE_too_many_headers;
+	}
+	return false;
+}
+
+int http_scan(struct http_scan *scan, const char *bytes, size_t n, const struct http_limits *limits)
+{
+	size_t end = n < limits->head_bytes ? n : limits->head_bytes;
+	enum refusal why = REFUSE_NONE;
+
+	while (scan->at < end) {
+		unsigned char c = (unsigned char)bytes[scan->at];
+
+		if (scan->lines == 0 && scan->at == scan->line && c >= ' ' && !is_token((struct span){bytes + scan->at, 1}))
+			return -REFUSE_bad_request_line;
+		if ((c >= ' ' && c != 0x7f) || c == '\t') {
+			scan->at++;
+			continue;
+		}
+		if (c == '\n')
+			return -REFUSE_bad_line_end;
+		if (c != '\r')
+			return -REFUSE_bad_byte;
+		if (scan->at + 1 == n)
+			break;
+		if (bytes[scan->at + 1] != '\n')
+			return -REFUSE_bad_line_end;
+		scan->at += 2;
+		if (http_scan_line(scan, bytes, scan->at - 2, limits, &why))
+			return scan->at <= limits->head_bytes ? (int)scan->at : -REFUSE_head_too_large;
+		if (why != REFUSE_NONE)
+			return -(int)why;
+	}
+	if (scan->lines == 0)
+		why = http_line_fits((struct span){bytes + scan->line, end - scan->line}, limits);
+	if (why == REFUSE_NONE && n > limits->head_bytes)
+		why = REFUSE_head_too_large;
+	return -(int)why;
+}
+
+/* What http_parse must remember of the headers until it has seen them all. */
+struct http_framing {
+	int hosts, lengths, encodings;
+	bool long_body, chunked, unknown_encoding, unknown_expectation;
+};
+
+/* Digits only; more of them than a length has, or a second header, is no length. */
+static enum refusal http_length(struct span value, struct http_framing *f)
+{
+	if (f->lengths++ > 0 || value.n == 0 || value.n > 18)
+		return REFUSE_bad_length;
+	for (size_t i = 0; i < value.n; i++) {
+		if (!is_digit(value.p[i]))
+			return REFUSE_bad_length;
+		f->long_body |= value.p[i] != '0';
+	}
+	return REFUSE_NONE;
+}
+
+static void http_connection(struct span value, struct http_request *r)
+{
+	while (value.n > 0)
+		if (span_is_nocase(span_trim(span_cut(&value, ',')), "close"))
+			r->keep_alive = false;
+}
+
+static enum refusal http_once(struct span *field, struct span value)
+{
+	if (field->p != NULL)
+		return REFUSE_repeated_header;
+	*field = value;
+	return REFUSE_NONE;
+}
+
+static enum refusal http_header(struct span name, struct span value, struct http_request *r, struct http_framing *f)
+{
+	if (span_is_nocase(name, "Host")) {
+		if (f->hosts++ > 0)
+			return REFUSE_two_hosts;
+		if (r->host.p == NULL)
+			r->host = value;
+		return is_host(value) ? REFUSE_NONE : REFUSE_bad_host;
+	}
+	if (span_is_nocase(name, "Content-Length"))
+		return http_length(value, f);
+	if (span_is_nocase(name, "Authorization"))
+		return http_once(&r->authorization, value);
+	if (span_is_nocase(name, "Origin"))
+		return http_once(&r->origin, value);
+	if (span_is_nocase(name, "Last-Event-ID")) {
+		/* Given twice it is no id of ours, and not a reason to end an EventSource by a 400. */
+		r->last_event_id = r->last_event_id.p == NULL ? value : (struct span){"", 0};
+	} else if (span_is_nocase(name, "Transfer-Encoding")) {
+		f->chunked = f->encodings++ == 0 && span_is_nocase(value, "chunked");
+	} else if (span_is_nocase(name, "Connection")) {
+		http_connection(value, r);
+	} else if (span_is_nocase(name, "Expect")) {
+		f->unknown_expectation |= !span_is_nocase(value, "100-continue");
+	} else if (span_is_nocase(name, "Access-Control-Request-Method")) {
+		r->preflight = true;
+	}
+	return REFUSE_NONE;
+}
+
+/* What can only be said when all headers are known. */
+static enum refusal http_framed(struct http_request *r, const struct http_framing *f)
+{
+	r->has_body = f->long_body || f->encodings > 0;
+	if (f->hosts == 0 && !r->http10)
+		return REFUSE_no_host;
+	if (f->encodings > 0 && r->http10)
+		return REFUSE_encoding_in_http10;
+	if (f->encodings > 0 && f->lengths > 0)
+		return REFUSE_length_and_encoding;
+	if (f->encodings > 0 && !f->chunked)
+		return REFUSE_unknown_encoding;
+	return f->unknown_expectation && !r->http10 ? REFUSE_unknown_expectation : REFUSE_NONE;
+}
+
+enum refusal http_parse(struct span head, struct http_request *r)
+{
+	struct http_framing framing = {0};
+	enum refusal why;
+	struct span line;
+
+	do {
+		line = span_cut(&head, '\r');
+		head = span_from(head, 1);
+	} while (line.n == 0);
+	why = http_request_line(line, r);
+	while (why == REFUSE_NONE) {
+		struct span value = span_cut(&head, '\r'), name;
+
+		head = span_from(head, 1);
+		if (value.n == 0)
+			return http_framed(r, &framing);
+		if (value.p[0] == ' ' || value.p[0] == '\t')
+			return REFUSE_folded_header;
+		if (memchr(value.p, ':', value.n) == NULL)
+			return REFUSE_bad_header;
+		name = span_cut(&value, ':');
+		if (!is_token(name))
+			return REFUSE_bad_header;
+		why = http_header(name, span_trim(value), r, &framing);
+	}
+	return why;
+}
+
+bool http_unescape(struct span in, struct buf *out)
+{
+	for (size_t i = 0; i < in.n; i++) {
+		int high, low;
+		char c = in.p[i];
+
+		if (c == '%') {
+			if (in.n - i < 3 || (high = hex_digit(in.p[i + 1])) < 0 || (low = hex_digit(in.p[i + 2])) < 0)
+				return false;
+			c = (char)(high << 4 | low);
+			if ((unsigned char)c < ' ' || c == 0x7f)
+				return false;
+			i += 2;
+		}
+		buf_byte(out, c);
+	}
+	return true;
+}
+
+int http_parameter(struct span query, const char *name, struct buf *out)
+{
+	size_t want = strlen(name), from = out->len;
+	int found = 0;
+
+	while (query.n > 0) {
+		struct span value = span_cut(&query, '&'), key = span_cut(&value, '=');
+
+		from = out->len;
+		if (!http_unescape(key, out))
+			return -1;
+		if (out->len - from == want && memcmp(out->data + from, name, want) == 0) {
+			out->len = from;
+			found++;
+			if (!http_unescape(value, out))
+				return -1;
+			continue;
+		}
+		out->len = from;
+		if (!http_unescape(value, out))
+			return -1;
+		out->len = from;
+	}
+	return found;
+}
+
+struct span http_bearer(struct span authorization)
+{
+	struct span none = {NULL, 0}, token = authorization, scheme = span_cut(&token, ' ');
+
+	if (!span_is_nocase(scheme, "Bearer") && !span_is_nocase(scheme, "Token"))
+		return none;
+	token = span_trim(token);
+	if (token.n == 0 || memchr(token.p, ' ', token.n) != NULL || memchr(token.p, '\t', token.n) != NULL)
+		return none;
+	return token;
+}
+
+void http_date(struct buf *b, int64_t unix_s)
+{
+	static const char days[] = "SunMonTueWedThuFriSat", months[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
+	time_t when = (time_t)unix_s;
+	struct tm t;
+
+	gmtime_r(&when, &t);
+	buf_bytes(b, days + 3 * t.tm_wday, 3);
+	buf_text(b, ", ");
+	buf_padded(b, t.tm_mday, 2);
+	buf_byte(b, ' ');
+	buf_bytes(b, months + 3 * t.tm_mon, 3);
+	buf_byte(b, ' ');
+	buf_padded(b, t.tm_year + 1900, 4);
+	buf_byte(b, ' ');
+	buf_padded(b, t.tm_hour, 2);
+	buf_byte(b, ':');
+	buf_padded(b, t.tm_min, 2);
+	buf_byte(b, ':');
+	buf_padded(b, t.tm_sec, 2);
+	buf_text(b, " GMT");
+}
+
+/* ============================================================================================
+ * sse: the frames of a stream (WHATWG HTML section 9.2)
+ *
+ * Every frame is one data line of JSON: json_value has made sure that it holds no CR and no LF,
+ * which are the only line ends of the format, so no payload can end its frame early.
+ * ============================================================================================ */
+
+void sse_id(struct buf *b, struct event_id id)
+{
+	buf_number(b, id.ms);
+	buf_byte(b, '-');
+	buf_number(b, id.n);
+}
+
+void sse_frame(struct buf *b, const struct sse_event *e)
+{
+	buf_text(b, "id: ");
+	sse_id(b, e->id);
+	buf_text(b, "\ndata: {\"event\":");
+	json_write_string(b, e->name);
+	buf_text(b, ",\"data\":");
+	buf_span(b, e->data);
+	buf_text(b, ",\"timestamp\":");
+	buf_number(b, e->timestamp);
+	buf_text(b, "}\n\n");
+}
+
+void sse_keepalive(struct buf *b, int64_t unix_s)
+{
+	buf_text(b, "data: {\"event\":\"keepalive\",\"timestamp\":");
+	buf_number(b, unix_s);
+	buf_text(b, "}\n\n");
+}
+
+void sse_retry(struct buf *b, int64_t retry_ms)
+{
+	buf_text(b, "retry: ");
+	buf_number(b, retry_ms);
+	buf_text(b, "\n\n");
+}
+
+void sse_connected(struct buf *b, struct event_id newest)
+{
+	buf_text(b, "id: ");
+	sse_id(b, newest);
+	buf_text(b, "\ndata: {\"event\":\"connected\",\"message\":\"SSE connection established\"}\n\n");
+}
+
+size_t sse_chunk(struct buf *b, struct span body)
+{
+	size_t from = b->len, before;
+	char digits[2 * sizeof body.n];
+	size_t at = sizeof digits, rest = body.n;
+
+	do
+		digits[--at] = "0123456789abcdef"[rest & 15];
+	while ((rest >>= 4) > 0);
+	buf_bytes(b, digits + at, sizeof digits - at);
+	buf_text(b, "\r\n");
+	before = b->len - from;
+	buf_span(b, body);
+	buf_text(b, "\r\n");
+	return before;
+}
+
+/* ============================================================================================
+ * options: one table (OPTIONS in sse.h) feeds flags, environment, file and --help
+ * ============================================================================================ */
+
+enum option_type { TYPE_LIST, TYPE_TEXT, TYPE_MODE, TYPE_LEVEL, TYPE_COUNT, TYPE_BYTES, TYPE_DURATION };
+
+/* Where a value came from; a higher one wins. */
+enum option_source { SOURCE_PRESET, SOURCE_FILE, SOURCE_ENV, SOURCE_FLAG };
+
+struct option {
+	enum option_type type;
+	size_t offset; /* of its field in struct options */
+	const char *flag, *preset;
+	int64_t least, most;
+	const char *placeholder, *help;
+};
+
+static const struct option option_table[] = {
+#define X(type, field, flag, preset, least, most, placeholder, help) \
+	{TYPE_##type, offsetof(struct options, field), flag, preset, least, most, placeholder, help},
+	OPTIONS(X)
+#undef X
+};
+enum { OPTION_COUNT = sizeof option_table / sizeof option_table[0] };
+
+static const struct {
+	const char *name;
+	int64_t factor;
+} units_bytes[] = {{"", 1}, {"K", 1 << 10}, {"M", 1 << 20}, {"G", 1 << 30}},
+  units_time[] = {{"s", 1000}, {"", 1000}, {"ms", 1}, {"m", 60000}, {"h", 3600000}},
+  units_count[] = {{"", 1}};
+
+/* A whole number and one of the units; false if it is neither, or too large. */
+static bool option_number(enum option_type type, const char *text, int64_t *out)
+{
+	size_t units = type == TYPE_BYTES ? 4 : type == TYPE_DURATION ? 5 : 1;
+	int64_t n = 0;
+	const char *p = text;
+
+	for (; is_digit(*p); p++)
+		if ((n = n * 10 + (*p - '0')) > INT64_C(1) << 40)
+			return false;
+	for (size_t i = 0; p > text && i < units; i++) {
+		const char *name = type == TYPE_BYTES ? units_bytes[i].name
+			: type == TYPE_DURATION ? units_time[i].name : units_count[i].name;
+		int64_t factor = type == TYPE_BYTES ? units_bytes[i].factor
+			: type == TYPE_DURATION ? units_time[i].factor : 1;
+
+		if (strcmp(p, name) == 0 && n <= INT64_MAX / factor) {
+			*out = n * factor;
+			return true;
+		}
+	}
+	return false;
+}
+
+/* The number again as one would write it: 204800 as 200K, 30000 ms as 30s. */
+static void option_show(struct buf *b, enum option_type type, int64_t n)
+{
+	const char *unit = type == TYPE_DURATION ? "ms" : "";
+
+	for (int i = 1; type == TYPE_BYTES && i < 4 && n > 0 && n % 1024 == 0; i++) {
+		n /= 1024;
+		unit = units_bytes[i].name;
+	}
+	if (type == TYPE_DURATION && n % 1000 == 0) {
+		n /= 1000;
+		unit = "s";
+	}
+	buf_number(b, n);
+	buf_text(b, unit);
+}
+
+static void option_takes(struct buf *b, const struct option *o)
+{
+	switch (o->type) {
+	case TYPE_LIST:
+		buf_text(b, o->help);
+		return;
+	case TYPE_TEXT:
+		buf_text(b, "a text of ");
+		break;
+	case TYPE_MODE:
+		buf_text(b, "permissions in octal, as 0660");
+		return;
+	case TYPE_LEVEL:
+		buf_text(b, "error, warning or info");
+		return;
+	case TYPE_COUNT:
+		buf_text(b, "a whole number from ");
+		break;
+	case TYPE_BYTES:
+		buf_text(b, "a number of bytes (K, M and G may follow) from ");
+		break;
+	case TYPE_DURATION:
+		buf_text(b, "a time (ms, s, m or h may follow; seconds if none does) from ");
+		break;
+	}
+	option_show(b, o->type, o->least);
+	buf_text(b, " to ");
+	option_show(b, o->type, o->most);
+	if (o->type == TYPE_TEXT)
+		buf_text(b, " bytes");
+}
+
+static bool mode_read(const char *text, int64_t *mode)
+{
+	char *end;
+
+	*mode = strtol(text, &end, 8);
+	return *text >= '0' && *text <= '7' && *end == '\0' && *mode <= 0777;
+}
+
+static bool level_read(const char *text, int64_t *level)
+{
+	static const char *const names[] = {"error", "warning", "info"};
+
+	for (*level = 0; *level < 3; ++*level)
+		if (strcmp(text, names[*level]) == 0)
+			return true;
+	return false;
+}
+
+/*
+ * HOST:PORT, [IPV6]:PORT, :PORT or unix:/PATH. Hosts are numbers, or localhost: a server that
+ * waits for DNS when it starts is one more thing that fails at night.
+ */
+static bool address_read(const char *text, struct sockaddr_storage *address, socklen_t *bytes)
+{
+	struct sockaddr_un *path = (struct sockaddr_un *)(void *)address;
+	struct sockaddr_in *four = (struct sockaddr_in *)(void *)address;
+	struct sockaddr_in6 *six = (struct sockaddr_in6 *)(void *)address;
+	const char *colon = strrchr(text, ':');
+	char host[INET6_ADDRSTRLEN + 2] = "";
+	int64_t port;
+
+	memset(address, 0, sizeof *address);
+	if (strncmp(text, "unix:", 5) == 0) {
+		*bytes = sizeof *path;
+		path->sun_family = AF_UNIX;
+		if (text[5] != '/' || strlen(text + 5) > 98)
+			return false;
+		memcpy(path->sun_path, text + 5, strlen(text + 5));
+		return true;
+	}
+	if (colon == NULL || (size_t)(colon - text) >= sizeof host || colon[1] == '\0'
+		|| !option_number(TYPE_COUNT, colon + 1, &port) || port > 65535)
+		return false;
+	memcpy(host, text, (size_t)(colon - text));
+	*bytes = sizeof *six;
+	six->sin6_family = AF_INET6;
+	six->sin6_port = htons((uint16_t)port);
+	if (host[0] == '\0')
+		return true;
+	if (host[0] == '[') {
+		size_t end = strlen(host) - 1;
+
+		if (host[end] != ']')
+			return false;
+		host[end] = '\0';
+		return inet_pton(AF_INET6, host + 1, &six->sin6_addr) == 1;
+	}
+	*bytes = sizeof *four;
+	memset(address, 0, sizeof *address);
+	four->sin_family = AF_INET;
+	four->sin_port = htons((uint16_t)port);
+	return inet_pton(AF_INET, strcmp(host, "localhost") == 0 ? "127.0.0.1" : host, &four->sin_addr) == 1;
+}
+
+/* "*", "null", or scheme://host[:port] as a browser writes it in Origin: no path, no slash. */
+static bool origin_check(const char *text)
+{
+	const char *host = strstr(text, "://");
+
+	if (strcmp(text, "*") == 0 || strcmp(text, "null") == 0)
+		return true;
+	return host != NULL && host > text && host[3] != '\0' && is_host(span_of(host + 3));
+}
+
+static bool list_add(struct option_list *list, const char *value, int source)
+{
+	if (list->source != source)
+		*list = (struct option_list){.source = source};
+	if (value[0] == '\0')
+		return true;
+	if (list->count == MAX_LISTEN)
+		return false;
+	list->items[list->count++] = value;
+	return true;
+}
+
+static bool option_set(struct options *o, const struct option *row, const char *value, int source)
+{
+	void *field = (char *)o + row->offset;
+	int64_t *number = field;
+	struct sockaddr_storage address;
+	socklen_t bytes;
+
+	switch (row->type) {
+	case TYPE_LIST:
+		if (row->offset == offsetof(struct options, listen) && !address_read(value, &address, &bytes))
+			return false;
+		if (row->offset == offsetof(struct options, cors_origin) && value[0] != '\0' && !origin_check(value))
+			return false;
+		return list_add(field, value, source);
+	case TYPE_TEXT:
+		*(const char **)field = value;
+		return (int64_t)strlen(value) >= row->least && (int64_t)strlen(value) <= row->most;
+	case TYPE_MODE:
+		return mode_read(value, number);
+	case TYPE_LEVEL:
+		return level_read(value, number);
+	default:
+		return option_number(row->type, value, number) && *number >= row->least && *number <= row->most;
+	}
+}
+
+static const struct option *option_find(struct span flag)
+{
+	for (int i = 0; i < OPTION_COUNT; i++)
+		if (span_is(flag, option_table[i].flag))
+			return &option_table[i];
+	return NULL;
+}
+
+/* Sets an option, or says in error what is wrong: where is how the user named it. */
+static bool option_take(struct options *o, const struct option *row, const char *where, const char *value,
+	int source, struct buf *error)
+{
+	if (option_set(o, row, value, source))
+		return true;
+	buf_text(error, where);
+	buf_text(error, ": got \"");
+	buf_text(error, value);
+	buf_text(error, "\", takes ");
+	option_takes(error, row);
+	return false;
+}
+
+/* SSE_ and the flag in capitals, with _ for -. */
+static void option_variable(const struct option *row, char name[64])
+{
+	struct buf b = buf_fixed(name, 63);
+
+	buf_text(&b, "SSE_");
+	for (const char *p = row->flag; *p != '\0'; p++)
+		buf_byte(&b, (char)(*p == '-' ? '_' : *p - 'a' + 'A'));
+	name[b.len] = '\0';
+}
+
+static bool options_env(struct options *o, char **env, struct buf *error)
+{
+	for (int i = 0; i < OPTION_COUNT; i++) {
+		char name[64];
+		size_t n;
+
+		option_variable(&option_table[i], name);
+		n = strlen(name);
+		for (char **e = env; *e != NULL; e++)
+			if (strncmp(*e, name, n) == 0 && (*e)[n] == '='
+				&& !option_take(o, &option_table[i], name, *e + n + 1, SOURCE_ENV, error))
+				return false;
+	}
+	return true;
+}
+
+/* Cuts blanks off both ends of a line, in place. */
+static char *text_trim(char *text)
+{
+	size_t n;
+
+	text += strspn(text, " \t\r");
+	for (n = strlen(text); n > 0 && strchr(" \t\r", text[n - 1]) != NULL; n--)
+		text[n - 1] = '\0';
+	return text;
+}
+
+static bool options_file_line(struct options *o, const char *path, int number, char *line, struct buf *error)
+{
+	char where[4096 + 64];
+	struct buf b = buf_fixed(where, sizeof where - 1);
+	char *equals = strchr(line, '=');
+	const struct option *row;
+
+	line = text_trim(line);
+	if (line[0] == '\0' || line[0] == '#')
+		return true;
+	if (equals != NULL)
+		*equals = '\0';
+	line = text_trim(line);
+	row = option_find(span_of(line));
+	buf_text(&b, path);
+	buf_byte(&b, ':');
+	buf_number(&b, number);
+	buf_text(&b, ": ");
+	buf_text(&b, line);
+	where[b.len] = '\0';
+	if (equals != NULL && row != NULL)
+		return option_take(o, row, where, text_trim(equals + 1), SOURCE_FILE, error);
+	buf_text(error, where);
+	buf_text(error, equals == NULL ? ": takes KEY = VALUE, or # and a remark"
+		: ": no such option; the keys are the flags of sse --help without --");
+	return false;
+}
+
+/* A whole file, with a NUL behind it; NULL with errno set. The caller frees it. */
+static char *file_read(const char *path, size_t most, size_t *bytes)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY), saved;
+	struct buf b = buf_growable();
+	char part[4096];
+	ssize_t n = -1;
+
+	while (fd >= 0 && !b.failed && b.len <= most && (n = read(fd, part, sizeof part)) > 0)
+		buf_bytes(&b, part, (size_t)n);
+	saved = n < 0 ? errno : b.failed ? ENOMEM : EFBIG;
+	if (fd >= 0)
+		close(fd);
+	explicit_bzero(part, sizeof part);
+	*bytes = b.len;
+	buf_byte(&b, '\0');
+	if (n == 0 && !b.failed)
+		return b.data;
+	buf_free(&b);
+	errno = saved;
+	return NULL;
+}
+
+static bool options_file(struct options *o, const char *path, struct buf *error)
+{
+	size_t bytes;
+	char *line, *next;
+	int number = 1;
+
+	o->file_text = file_read(path, 1 << 20, &bytes);
+	if (o->file_text == NULL) {
+		buf_text(error, "--config: cannot read ");
+		buf_text(error, path);
+		buf_text(error, ": ");
+		buf_text(error, strerror(errno));
+		return false;
+	}
+	for (line = o->file_text; line != NULL; line = next, number++) {
+		next = strchr(line, '\n');
+		if (next != NULL)
+			*next++ = '\0';
+		if (!options_file_line(o, path, number, line, error))
+			return false;
+	}
+	return true;
+}
+
+/*
+ * One flag of argv: "--flag value", "--flag=value", or one of the few without a value. The first
+ * pass over argv (set is false) only finds --config, because the file comes before the flags.
+ */
+static bool options_flag(struct options *o, char **argv, int *i, const char **config, bool set, struct buf *error)
+{
+	struct span text = span_of(argv[*i]), name = span_cut(&text, '=');
+	const struct option *row = NULL;
+	char where[64];
+
+	o->help |= span_is(name, "--help") || span_is(name, "-h");
+	o->version |= span_is(name, "--version");
+	o->check_config |= span_is(name, "--check-config");
+	if (span_is(name, "--help") || span_is(name, "-h") || span_is(name, "--version")
+		|| span_is(name, "--check-config"))
+		return true;
+	if (name.n > 2 && memcmp(name.p, "--", 2) == 0)
+		row = option_find(span_from(name, 2));
+	if (row == NULL && !span_is(name, "--config")) {
+		buf_text(error, argv[*i]);
+		buf_text(error, ": no such option; see sse --help");
+		return false;
+	}
+	if (name.p[name.n] != '=' && argv[*i + 1] == NULL) {
+		buf_span(error, name);
+		buf_text(error, ": a value must follow");
+		return false;
+	}
+	if (name.p[name.n] != '=')
+		text = span_of(argv[++*i]);
+	if (row == NULL)
+		*config = text.p;
+	memcpy(where, name.p, name.n);
+	where[name.n] = '\0';
+	return row == NULL || !set || option_take(o, row, where, text.p, SOURCE_FLAG, error);
+}
+
+/* What the rows can't say: values that must fit each other. */
+static bool options_agree(const struct options *o, struct buf *error)
+{
+	int64_t needed = o->queue * (o->datagram + 256) / 4 * 5;
+	size_t prefix = strlen(o->prefix);
+
+	if (o->history < needed) {
+		buf_text(error, "--history: got \"");
+		option_show(error, TYPE_BYTES, o->history);
+		buf_text(error, "\"; --queue ");
+		buf_number(error, o->queue);
+		buf_text(error, " and --datagram ");
+		option_show(error, TYPE_BYTES, o->datagram);
+		buf_text(error, " need at least ");
+		option_show(error, TYPE_BYTES, (needed + 1048575) / 1048576 * 1048576);
+		return false;
+	}
+	if (prefix > 0 && (o->prefix[0] != '/' || o->prefix[prefix - 1] == '/')) {
+		buf_text(error, "--prefix: got \"");
+		buf_text(error, o->prefix);
+		buf_text(error, "\", takes nothing, or a path that begins with / and does not end with it");
+		return false;
+	}
+	if (o->target > o->head) {
+		buf_text(error, "--target: must not be more than --head");
+		return false;
+	}
+	return true;
+}
+
+bool options_read(struct options *o, int argc, char **argv, char **env, struct buf *error)
+{
+	const char *config = "";
+
+	*o = (struct options){0};
+	for (int i = 0; i < OPTION_COUNT; i++)
+		option_set(o, &option_table[i], option_table[i].preset, SOURCE_PRESET);
+	for (char **e = env; *e != NULL; e++)
+		if (strncmp(*e, "SSE_CONFIG=", 11) == 0)
+			config = *e + 11;
+	for (int i = 1; i < argc; i++)
+		if (!options_flag(o, argv, &i, &config, false, error))
+			return false;
+	if ((config[0] != '\0' && !options_file(o, config, error)) || !options_env(o, env, error))
+		return false;
+	for (int i = 1; i < argc; i++)
+		if (!options_flag(o, argv, &i, &config, true, error))
+			return false;
+	return options_agree(o, error);
+}
+
+void options_free(struct options *o)
+{
+	free(o->file_text);
+	o->file_text = NULL;
+}
+
+void options_help(struct buf *b)
+{
+	buf_text(b,
+		"sse " SSE_VERSION " - pushes a Django site's events to every open browser, live\n"
+		"\n"
+		"usage: sse --token-file FILE [--listen ADDR] [--socket PATH] ...\n"
+		"\n"
+		"Every option is also a variable (--log-file: SSE_LOG_FILE) and a line of the file that\n"
+		"--config names (log-file = PATH). A flag wins over a variable, a variable over the file.\n"
+		"Sizes take K, M, G; times ms, s, m, h (seconds if none).\n"
+		"\n");
+	for (int i = 0; i < OPTION_COUNT; i++) {
+		const struct option *row = &option_table[i];
+		size_t from = b->len;
+
+		buf_text(b, "  --");
+		buf_text(b, row->flag);
+		buf_byte(b, ' ');
+		buf_text(b, row->placeholder);
+		do
+			buf_byte(b, ' ');
+		while (b->len - from < 28 && !b->failed);
+		buf_text(b, row->help);
+		if (row->preset[0] != '\0') {
+			buf_text(b, " (");
+			buf_text(b, row->preset);
+			buf_byte(b, ')');
+		}
+		buf_byte(b, '\n');
+	}
+	buf_text(b,
+		"  --config FILE             lines KEY = VALUE\n"
+		"  --check-config            read all of it, the token file too, and say what is wrong\n"
+		"  --help, --version\n"
+		"\n"
+		"Signals: TERM and INT drain and end, a second one ends at once; HUP reads the token file\n"
+		"again; USR1 opens the log file anew.\n");
+}
+
+/* ============================================================================================
+ * log: one line an event, in logfmt; every line has app=SSE
+ *
+ * Lines are gathered in a buffer and written once a turn. The loop never waits for who reads
+ * them: what does not fit is dropped and counted, and the count is told when there is room
+ * again. Values come from this program, from Django or from the token file, never from a client.
+ * ============================================================================================ */
+
+static void log_stamp(struct server *s, struct buf *b)
+{
+	int64_t second = s->wall_ms / 1000;
+	time_t when = (time_t)second;
+	struct tm t;
+
+	if (second != s->log.stamp_s) {
+		s->log.stamp_s = second;
+		gmtime_r(&when, &t);
+		strftime(s->log.stamp, sizeof s->log.stamp, "%Y-%m-%dT%H:%M:%S", &t);
+	}
+	buf_text(b, s->log.stamp);
+	buf_byte(b, '.');
+	buf_padded(b, s->wall_ms % 1000, 3);
+	buf_byte(b, 'Z');
+}
+
+/* Begins a line. Add log_text and log_number to it, then log_end. */
+static struct buf *log_begin(struct server *s, enum log_level level, const char *message)
+{
+	static const char *const names[] = {"error", "warning", "info"};
+	struct buf *b = (int64_t)level <= s->opt.log_level ? &s->log.line : &s->log.none;
+
+	buf_text(b, "time=");
+	log_stamp(s, b);
+	buf_text(b, " app=SSE level=");
+	buf_text(b, names[level]);
+	buf_text(b, " msg=");
+	buf_text(b, message);
+	return b;
+}
+
+static void log_number(struct buf *b, const char *key, int64_t value)
+{
+	buf_byte(b, ' ');
+	buf_text(b, key);
+	buf_byte(b, '=');
+	buf_number(b, value);
+}
+
+static void log_span(struct buf *b, const char *key, struct span value)
+{
+	bool plain = value.n > 0;
+
+	buf_byte(b, ' ');
+	buf_text(b, key);
+	buf_byte(b, '=');
+	for (size_t i = 0; i < value.n; i++)
+		plain &= (unsigned char)value.p[i] > ' ' && strchr("\"\\=\x7f", value.p[i]) == NULL;
+	if (plain)
+		buf_span(b, value);
+	else
+		json_write_string(b, value);
+}
+
+static void log_text(struct buf *b, const char *key, const char *value)
+{
+	log_span(b, key, span_of(value));
+}
+
+/* A log that takes nothing is said once on stderr, where that is another place. */
+static void log_failed(struct server *s, int error)
+{
+	struct log *log = &s->log;
+
+	for (size_t i = 0; i < log->whole; i++)
+		log->dropped += log->line.data[i] == '\n';
+	buf_clear(&log->line);
+	log->whole = 0;
+	if (!log->failing && log->fd != STDERR_FILENO)
+		dprintf(STDERR_FILENO, "SSE: the log file takes nothing (%s); lines are dropped until it does\n",
+			strerror(error));
+	log->failing = true;
+}
+
+static void log_flush(struct server *s)
+{
+	struct log *log = &s->log;
+	struct pollfd ready = {.fd = log->fd, .events = POLLOUT};
+
+	while (log->whole > 0) {
+		/* A pipe or a socket that is ready takes a page without making anybody wait. */
+		size_t part = log->file || log->whole < 4096 ? log->whole : 4096;
+		ssize_t n;
+
+		if (!log->file && (s->sys->poll(&ready, 1, 0) < 1 || (ready.revents & POLLOUT) == 0)) {
+			if ((ready.revents & (POLLERR | POLLHUP | POLLNVAL)) != 0)
+				log_failed(s, EPIPE);
+			return;
+		}
+		n = s->sys->write(log->fd, log->torn && log->failing ? "\n" : log->line.data,
+			log->torn && log->failing ? 1 : part);
+		if (n < 0 && (errno == EINTR || errno == EAGAIN))
+			return;
+		if (n <= 0) {
+			log_failed(s, errno);
+			return;
+		}
+		if (!log->torn || !log->failing) {
+			log->torn = log->line.data[n - 1] != '\n';
+			log->line.len -= (size_t)n;
+			log->whole -= (size_t)n;
+			memmove(log->line.data, log->line.data + n, log->line.len);
+		} else {
+			log->torn = false;
+		}
+		log->failing = false;
+	}
+}
+
+static void log_end(struct server *s)
+{
+	struct log *log = &s->log;
+
+	if (log->line.len > log->whole || log->line.failed)
+		buf_byte(&log->line, '\n');
+	if (log->line.failed) {
+		log->line.len = log->whole;
+		log->line.failed = false;
+		log->dropped++;
+	}
+	log->whole = log->line.len;
+	if (log->whole > sizeof log->bytes / 2)
+		log_flush(s);
+	if (log->dropped > log->dropped_said && !log->failing && log->whole < sizeof log->bytes / 2) {
+		uint64_t lines = log->dropped - log->dropped_said;
+
+		log->dropped_said = log->dropped;
+		log_number(log_begin(s, LOG_ERROR, "log_lines_dropped"), "lines", (int64_t)lines);
+		log_end(s);
+	}
+}
+
+static const struct {
+	const char *name;
+	uint32_t most;
+	int64_t window_ms;
+} flood_limits[FLOOD_COUNT] = {
+#define X(name, most, window_ms) {#name, most, window_ms},
+	FLOODS(X)
+#undef X
+};
+
+/* As log_begin, for a line that a fault may bring a thousand times: those too many are counted. */
+static struct buf *log_flood(struct server *s, enum log_level level, enum flood which, const char *message)
+{
+	if (s->log.floods[which].count == 0)
+		s->log.floods[which].since_ms = s->now_ms;
+	if (s->log.floods[which].count == flood_limits[which].most) {
+		s->log.floods[which].more++;
+		return &s->log.none;
+	}
+	s->log.floods[which].count++;
+	return log_begin(s, level, message);
+}
+
+/* Says how many lines were left out of floods whose window is over. */
+static void log_floods_end(struct server *s)
+{
+	for (int i = 0; i < FLOOD_COUNT; i++) {
+		struct buf *b;
+
+		if (s->log.floods[i].count == 0 || s->now_ms - s->log.floods[i].since_ms < flood_limits[i].window_ms)
+			continue;
+		if (s->log.floods[i].more > 0) {
+			b = log_begin(s, LOG_WARNING, "repeated");
+			log_text(b, "what", flood_limits[i].name);
+			log_number(b, "more", s->log.floods[i].more);
+			log_end(s);
+		}
+		s->log.floods[i].count = s->log.floods[i].more = 0;
+	}
+}
+
+/* ============================================================================================
+ * ring: the owner of events
+ * ============================================================================================ */
+
+struct event_id ring_next_id(const struct ring *r, int64_t wall_ms)
+{
+	if (wall_ms > r->newest.ms)
+		return (struct event_id){wall_ms, 0};
+	return (struct event_id){r->newest.ms, r->newest.n + 1};
+}
+
+const struct event *ring_event(const struct ring *r, uint32_t number)
+{
+	return number - r->oldest < r->next - r->oldest ? &r->list[number & r->mask] : NULL;
+}
+
+uint32_t ring_append(struct ring *r, struct event_id id, struct span frame)
+{
+	uint64_t lap = r->end % r->size, bytes = frame.n + 20;
+	struct event *e = &r->list[r->next & r->mask];
+	struct buf b;
+
+	assert(bytes <= r->size);
+	if (lap + bytes > r->size) {
+		r->end += r->size - lap;
+		lap = 0;
+	}
+	while (r->oldest != r->next
+		&& (r->next - r->oldest > r->mask || r->list[r->oldest & r->mask].at + r->size < r->end + bytes))
+		r->oldest++;
+	b = buf_fixed(r->bytes + lap, bytes);
+	e->before = (uint32_t)sse_chunk(&b, frame);
+	assert(!b.failed);
+	e->at = r->end;
+	e->bytes = (uint32_t)b.len;
+	e->id = r->newest = id;
+	r->end += b.len;
+	return r->next++;
+}
+
+struct span ring_bytes(const struct ring *r, const struct event *e, bool chunked)
+{
+	struct span all = {r->bytes + e->at % r->size, e->bytes};
+
+	return chunked ? all : (struct span){all.p + e->before, all.n - e->before - 2};
+}
+
+/* ============================================================================================
+ * users, roles, sessions
+ *
+ * A session is what an authority said about one token. It names a user, whose record lives as
+ * long as a session does, and roles, which are bits in a word: which bit stands for which role
+ * is decided when the role is first heard of, and forgotten with its last session.
+ * ============================================================================================ */
+
+const char *name_error(struct span name)
+{
+	if (name.n == 0)
+		return "must not be empty";
+	if (name.n > MAX_NAME)
+		return "is longer than 64 bytes";
+	for (size_t i = 0; i < name.n; i++)
+		if ((unsigned char)name.p[i] < ' ' || name.p[i] == 0x7f)
+			return "has a control character";
+	return NULL;
+}
+
+static struct span user_id(const struct user *u)
+{
+	return (struct span){u->id_bytes > sizeof u->id.here ? u->id.heap : u->id.here, u->id_bytes};
+}
+
+/* The record of this user, 0 if there is none. */
+static uint32_t user_find(const struct server *s, struct span id)
+{
+	uint32_t hash = hash_span(s->hash_key, id), at = 0, user;
+
+	while ((user = table_next(&s->users_by_id, hash, &at)) != 0)
+		if (span_same(user_id(&s->users[user]), id))
+			break;
+	return user;
+}
+
+/* The same, made if there is none; 0 if there is no memory. */
+static uint32_t user_get(struct server *s, struct span id)
+{
+	uint32_t user = user_find(s, id);
+	struct user *u;
+	char *heap = NULL;
+
+	if (user != 0)
+		return user;
+	if (id.n > sizeof u->id.here && (heap = malloc(id.n)) == NULL)
+		return 0;
+	user = s->users_free != 0 ? s->users_free : s->users_top++;
+	u = &s->users[user];
+	if (user == s->users_free)
+		s->users_free = u->id.next_free;
+	*u = (struct user){.hash = hash_span(s->hash_key, id), .id_bytes = (uint8_t)id.n};
+	memcpy(heap != NULL ? heap : u->id.here, id.p, id.n);
+	if (heap != NULL)
+		u->id.heap = heap;
+	table_add(&s->users_by_id, user);
+	return user;
+}
+
+/* One session less. Its streams are gone before it is. */
+static void user_release(struct server *s, uint32_t user)
+{
+	struct user *u = &s->users[user];
+
+	if (--u->sessions > 0)
+		return;
+	assert(u->streams == 0);
+	table_remove(&s->users_by_id, user);
+	if (u->id_bytes > sizeof u->id.here)
+		free(u->id.heap);
+	*u = (struct user){.id.next_free = s->users_free};
+	s->users_free = user;
+}
+
+/* The bit of a role that some session has, or -1. */
+static int role_find(const struct server *s, struct span name)
+{
+	for (int i = 0; i < MAX_ROLES; i++)
+		if (s->roles[i].sessions > 0 && span_same((struct span){s->roles[i].name, s->roles[i].bytes}, name))
+			return i;
+	return -1;
+}
+
+/* The same for one session more; takes a free bit for a new role, -1 if there is none. */
+static int role_take(struct server *s, struct span name)
+{
+	int bit = role_find(s, name);
+
+	for (int i = 0; bit < 0 && i < MAX_ROLES; i++)
+		if (s->roles[i].sessions == 0) {
+			memcpy(s->roles[i].name, name.p, name.n);
+			s->roles[i].bytes = (uint8_t)name.n;
+			bit = i;
+		}
+	if (bit >= 0)
+		s->roles[bit].sessions++;
+	return bit;
+}
+
+static void roles_release(struct server *s, struct session *session)
+{
+	for (uint64_t rest = session->roles; rest != 0; rest &= rest - 1)
+		s->roles[__builtin_ctzll(rest)].sessions--;
+	session->roles = 0;
+}
+
+static uint32_t session_hash(const uint8_t key[32])
+{
+	uint32_t hash;
+
+	memcpy(&hash, key, sizeof hash);
+	return hash;
+}
+
+/* The session of the token with this SHA-256, 0 if there is none. */
+static uint32_t session_find(const struct server *s, const uint8_t key[32])
+{
+	uint32_t at = 0, session;
+
+	while ((session = table_next(&s->sessions_by_key, session_hash(key), &at)) != 0)
+		if (memcmp(s->sessions[session].key, key, 32) == 0)
+			break;
+	return session;
+}
+
+/* A session for this token, of nobody yet. There is a record for every token and connection. */
+static uint32_t session_new(struct server *s, const uint8_t key[32], uint32_t user)
+{
+	uint32_t session = s->sessions_free;
+
+	if (session != 0)
+		s->sessions_free = (uint32_t)s->sessions[session].roles;
+	else
+		session = s->sessions_top++;
+	assert(session < MAX_RECORDS);
+	s->sessions[session] = (struct session){.hash = session_hash(key), .user = user};
+	memcpy(s->sessions[session].key, key, 32);
+	s->users[user].sessions++;
+	table_add(&s->sessions_by_key, session);
+	return session;
+}
+
+static void session_drop(struct server *s, uint32_t session)
+{
+	struct session *gone = &s->sessions[session];
+
+	roles_release(s, gone);
+	table_remove(&s->sessions_by_key, session);
+	user_release(s, gone->user);
+	*gone = (struct session){.roles = s->sessions_free};
+	s->sessions_free = session;
+}
+
+/* ============================================================================================
+ * connections: what waits in them, and how they end
+ * ============================================================================================ */
+
+static uint32_t conn_number(const struct server *s, const struct conn *c)
+{
+	return (uint32_t)(c - s->conns);
+}
+
+/* Milliseconds since its last progress. */
+static uint32_t conn_silent_ms(const struct server *s, const struct conn *c)
+{
+	return (uint32_t)s->now_ms - c->since_ms;
+}
+
+static struct session *conn_session(const struct server *s, const struct conn *c)
+{
+	return &s->sessions[c->u.stream.session];
+}
+
+static bool hold_append(struct hold **hold, const char *bytes, size_t n)
+{
+	struct hold *h = *hold;
+	size_t waiting = h == NULL ? 0 : h->len - h->at, cap;
+
+	if (h != NULL && h->at > 0) {
+		memmove(h->bytes, h->bytes + h->at, waiting);
+		h->at = 0;
+		h->len = (uint32_t)waiting;
+	}
+	if (h == NULL || h->cap - waiting < n) {
+		if (n > UINT32_MAX / 4)
+			return false;
+		cap = h == NULL ? n : 2 * (waiting + n);
+		h = realloc(h, sizeof *h + cap);
+		if (h == NULL)
+			return false;
+		if (*hold == NULL)
+			h->at = h->len = 0;
+		h->cap = (uint32_t)cap;
+		*hold = h;
+	}
+	memcpy(h->bytes + h->len, bytes, n);
+	h->len += (uint32_t)n;
+	return true;
+}
+
+static void hold_free(struct hold **hold)
+{
+	free(*hold);
+	*hold = NULL;
+}
+
+/* Events that wait for a stream: a run of neighbours, then single numbers. */
+static uint32_t pending_count(const struct conn *c)
+{
+	return (uint32_t)c->u.stream.run + c->u.stream.listed;
+}
+
+static uint32_t pending_number(const struct server *s, const struct conn *c, uint32_t i)
+{
+	if (i < c->u.stream.run)
+		return c->u.stream.run_first + i;
+	return pool_block(&s->lists, c->u.stream.list)[i - c->u.stream.run];
+}
+
+static void pending_add(struct server *s, struct conn *c, uint32_t number)
+{
+	if (c->u.stream.listed == 0 && (c->u.stream.run == 0 || c->u.stream.run_first + c->u.stream.run == number)) {
+		if (c->u.stream.run++ == 0)
+			c->u.stream.run_first = number;
+		return;
+	}
+	if (c->u.stream.list == 0)
+		c->u.stream.list = pool_take(&s->lists);
+	pool_block(&s->lists, c->u.stream.list)[c->u.stream.listed++] = number;
+}
+
+/* The first n are written. */
+static void pending_drop(struct server *s, struct conn *c, uint32_t n)
+{
+	uint32_t *list = pool_block(&s->lists, c->u.stream.list);
+
+	if (n < c->u.stream.run) {
+		c->u.stream.run_first += n;
+		c->u.stream.run = (uint16_t)(c->u.stream.run - n);
+		return;
+	}
+	n -= c->u.stream.run;
+	c->u.stream.run = 0;
+	c->u.stream.listed = (uint16_t)(c->u.stream.listed - n);
+	memmove(list, list + n, c->u.stream.listed * sizeof *list);
+	if (c->u.stream.listed == 0 && c->u.stream.list != 0) {
+		pool_give(&s->lists, c->u.stream.list);
+		c->u.stream.list = 0;
+	}
+}
+
+/* Half a queue of events waits for it, and it is not known that it can't take them. */
+static void conn_crowd(struct server *s, struct conn *c)
+{
+	bool crowded = c->state == CONN_STREAM && !c->blocked && pending_count(c) * 2 >= s->opt.queue;
+
+	if (crowded != c->crowded)
+		s->crowded += crowded ? 1u : UINT32_MAX;
+	c->crowded = crowded;
+}
+
+/* There is something to write, and the kernel may take it. */
+static void conn_dirty(struct server *s, struct conn *c)
+{
+	set_add(&s->dirty, conn_number(s, c));
+	conn_crowd(s, c);
+}
+
+static void conn_logged(struct server *s, struct conn *c, struct buf *b)
+{
+	log_number(b, "conn", c->serial);
+	if (c->state == CONN_STREAM)
+		log_span(b, "user", user_id(&s->users[conn_session(s, c)->user]));
+}
+
+static const char *const close_names[CLOSE_COUNT] = {
+#define X(name, text) #name,
+	CLOSE_REASONS(X)
+#undef X
+};
+
+/* Takes a stream out of everything that leads to it. The connection stays. */
+static void stream_leave(struct server *s, struct conn *c, enum close_reason why)
+{
+	uint32_t number = conn_number(s, c), next = c->u.stream.next, prev = c->u.stream.prev;
+	struct session *session = conn_session(s, c);
+	struct user *u = &s->users[session->user];
+	struct buf *b = log_begin(s, LOG_INFO, "disconnect");
+	uint32_t age_ds = (uint32_t)(s->now_ms / 100) - c->opened_ds;
+
+	conn_logged(s, c, b);
+	log_text(b, "reason", close_names[why]);
+	log_number(b, "seconds", age_ds / 10);
+	buf_byte(b, '.');
+	buf_number(b, age_ds % 10);
+	log_number(b, "pending", pending_count(c));
+	log_end(s);
+	s->count.closed[why]++;
+	pending_drop(s, c, pending_count(c));
+	set_remove(&s->streams, number);
+	set_remove(&s->dirty, number);
+	for (uint64_t rest = session->roles; rest != 0; rest &= rest - 1)
+		set_remove(&s->roles[__builtin_ctzll(rest)].streams, number);
+	if (next != 0)
+		s->conns[next].u.stream.prev = prev;
+	if (prev != 0)
+		s->conns[prev].u.stream.next = next;
+	else
+		u->first = next;
+	if (--u->streams == 0)
+		s->users_online--;
+	memset(&c->u, 0, sizeof c->u);
+	c->state = CONN_CLOSING;
+	conn_crowd(s, c);
+}
+
+/* Ends a connection at once; conn_reap closes it. */
+static void conn_dead(struct server *s, struct conn *c, enum close_reason why)
+{
+	if (c->state == CONN_DEAD)
+		return;
+	if (c->state == CONN_STREAM)
+		stream_leave(s, c, why);
+	c->abort = why == CLOSE_slow || why == CLOSE_stalled;
+	c->state = CONN_DEAD;
+	set_remove(&s->dirty, conn_number(s, c));
+	set_remove(&s->unread, conn_number(s, c));
+	set_add(&s->dead, conn_number(s, c));
+}
+
+void conn_reap(struct server *s)
+{
+	struct linger reset = {.l_onoff = 1};
+	uint32_t i = 0;
+
+	while ((i = set_next(&s->dead, i)) != SET_END) {
+		struct conn *c = &s->conns[i];
+
+		if (c->abort)
+			s->sys->setsockopt((int)i, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
+		s->sys->close((int)i);
+		hold_free(&c->in);
+		hold_free(&c->out);
+		set_remove(&s->open, i);
+		set_remove(&s->dead, i);
+		*c = (struct conn){0};
+	}
+}
+
+struct conn *conn_open(struct server *s, int fd)
+{
+	struct conn *c = &s->conns[fd];
+
+	assert(c->state == CONN_FREE);
+	*c = (struct conn){.state = CONN_HEAD, .serial = ++s->serial, .since_ms = (uint32_t)s->now_ms};
+	set_add(&s->open, (uint32_t)fd);
+	c->shed = s->open.count > s->conns_soft;
+	s->count.connections++;
+	return c;
+}
+
+/* All is written. Says so to the peer, and waits for it to hear it. */
+static void conn_finish(struct server *s, struct conn *c)
+{
+	if (c->finished)
+		return;
+	c->finished = true;
+	c->since_ms = (uint32_t)s->now_ms;
+	if (c->ended || s->sys->shutdown((int)conn_number(s, c), SHUT_WR) < 0)
+		conn_dead(s, c, CLOSE_done);
+}
+
+/*
+ * sendmsg, and what its result means for the connection. Returns the bytes taken. A write that
+ * was short, or none, sets blocked: EPOLLOUT tells (edge-triggered) when there is room again.
+ */
+static size_t conn_send(struct server *s, struct conn *c, struct iovec *iov, uint16_t pieces, size_t bytes)
+{
+	struct msghdr message = {.msg_iov = iov, .msg_iovlen = pieces};
+	ssize_t n = s->sys->sendmsg((int)conn_number(s, c), &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+
+	s->count.sends++;
+	if (n < 0 && errno != EAGAIN && errno != EINTR && errno != ENOBUFS && errno != ENOMEM) {
+		conn_dead(s, c, CLOSE_reset);
+		return 0;
+	}
+	if (n > 0)
+		s->count.sent_bytes += (uint64_t)n;
+	c->blocked = n < 0 || (size_t)n < bytes;
+	c->starved = n < 0 && errno != EAGAIN;
+	c->since_ms = (uint32_t)s->now_ms;
+	return n < 0 ? 0 : (size_t)n;
+}
+
+/* Writes bytes that no ring holds; what the kernel does not take now, the connection keeps. */
+static void conn_write(struct server *s, struct conn *c, struct span bytes)
+{
+	struct iovec iov = {(char *)(uintptr_t)bytes.p, bytes.n};
+	bool waits = c->out != NULL || c->blocked || (c->state == CONN_STREAM && c->u.stream.sent > 0);
+	size_t taken = waits ? 0 : conn_send(s, c, &iov, 1, bytes.n);
+
+	if (c->state == CONN_DEAD || taken == bytes.n)
+		return;
+	if (!hold_append(&c->out, bytes.p + taken, bytes.n - taken))
+		conn_dead(s, c, CLOSE_no_memory);
+	else if (!c->blocked)
+		conn_dirty(s, c);
+}
+
+/* Frames as this stream takes them. */
+static void stream_put(struct buf *b, const struct conn *c, struct span frames)
+{
+	if (c->chunked)
+		sse_chunk(b, frames);
+	else
+		buf_span(b, frames);
+}
+
+/* Gives a stream a last frame, behind the one it is in the middle of, and closes it. */
+static void stream_end(struct server *s, struct conn *c, enum close_reason why, struct span frame)
+{
+	const struct event *e = c->u.stream.sent > 0 ? ring_event(&s->ring, pending_number(s, c, 0)) : NULL;
+	struct hold *out = c->out;
+	bool kept = true;
+
+	if (c->u.stream.sent > 0 && e == NULL) {
+		conn_dead(s, c, CLOSE_slow);
+		return;
+	}
+	c->out = NULL;
+	if (e != NULL) {
+		struct span rest = span_from(ring_bytes(&s->ring, e, c->chunked), c->u.stream.sent);
+
+		kept = hold_append(&c->out, rest.p, rest.n);
+	}
+	if (out != NULL)
+		kept &= hold_append(&c->out, out->bytes + out->at, out->len - out->at);
+	free(out);
+	buf_clear(&s->scratch);
+	stream_put(&s->scratch, c, frame);
+	if (c->chunked)
+		buf_text(&s->scratch, "0\r\n\r\n"); /* the last chunk: RFC 9112 section 7.1 */
+	kept &= !s->scratch.failed && hold_append(&c->out, s->scratch.data, s->scratch.len);
+	stream_leave(s, c, why);
+	if (!kept)
+		conn_dead(s, c, CLOSE_no_memory);
+	else if (!c->blocked)
+		conn_dirty(s, c);
+}
+
+static int64_t retry_ms(struct server *s)
+{
+	s->random ^= s->random << 13; /* xorshift64 (Marsaglia): spreads, keeps no secret */
+	s->random ^= s->random >> 7;
+	s->random ^= s->random << 17;
+	return s->opt.retry + (int64_t)(s->random % ((uint64_t)s->opt.retry_jitter + 1));
+}
+
+/* ============================================================================================
+ * routing: from an event to the streams it is for
+ * ============================================================================================ */
+
+/* Puts an event into a stream's pending list. False if it is there already, or must not be. */
+static bool route_stream(struct server *s, struct conn *c, uint32_t number, bool excepted)
+{
+	uint32_t count = pending_count(c);
+
+	if (c->state != CONN_STREAM)
+		return false;
+	if (excepted && s->users[conn_session(s, c)->user].excluded)
+		return false;
+	if (count > 0 && pending_number(s, c, count - 1) == number)
+		return false;
+	if (count == s->opt.queue || (count > 0 && ring_event(&s->ring, pending_number(s, c, 0)) == NULL)) {
+		conn_dead(s, c, CLOSE_slow);
+		return false;
+	}
+	pending_add(s, c, number);
+	if (!c->blocked)
+		conn_dirty(s, c);
+	return true;
+}
+
+static uint32_t route_set(struct server *s, const struct set *set, uint32_t number, bool excepted)
+{
+	uint32_t matched = 0;
+
+	for (uint32_t i = set_next(set, 0); i != SET_END; i = set_next(set, i + 1))
+		matched += route_stream(s, &s->conns[i], number, excepted);
+	return matched;
+}
+
+static uint32_t route_user(struct server *s, struct span id, uint32_t number, bool excepted)
+{
+	uint32_t matched = 0, next;
+
+	for (uint32_t i = s->users[user_find(s, id)].first; i != 0; i = next) {
+		next = s->conns[i].u.stream.next;
+		matched += route_stream(s, &s->conns[i], number, excepted);
+	}
+	return matched;
+}
+
+/* What is to be done with the names in an audience. */
+struct visit {
+	enum { VISIT_CHECK, VISIT_EXCLUDE, VISIT_INCLUDE, VISIT_ROUTE } what;
+	struct server *s;
+	uint32_t number; /* of the event */
+	bool excepted;   /* it has excluded users */
+	uint32_t names, matched;
+};
+
+static void visit_name(struct visit *v, bool is_role, struct span name)
+{
+	struct server *s = v->s;
+	int role;
+
+	v->names++;
+	if (v->what == VISIT_CHECK)
+		return;
+	if (v->what == VISIT_EXCLUDE || v->what == VISIT_INCLUDE)
+		s->users[user_find(s, name)].excluded = v->what == VISIT_EXCLUDE;
+	else if (!is_role)
+		v->matched += route_user(s, name, v->number, v->excepted);
+	else if ((role = role_find(s, name)) >= 0)
+		v->matched += route_set(s, &s->roles[role].streams, v->number, v->excepted);
+}
+
+/* A name as name_error has it, or json_fail at the byte `from`. */
+static bool audience_name(struct json *j, size_t from, const struct buf *name)
+{
+	const char *error = name_error(buf_view(name));
+
+	if (j->error != NULL)
+		return false;
+	if (name->failed)
+		return json_fail(j, from, "a user or role is longer than 64 bytes");
+	if (error != NULL)
+		return json_fail(j, from, name->len == 0 ? "a user or role must not be empty"
+			: "a user or role has a control character");
+	return true;
+}
+
+/* A user id: a string, or an integer, which is the same as its digits in a string. */
+static bool audience_user(struct json *j, struct buf *id)
+{
+	char kind = json_peek(j);
+	size_t from = j->at;
+
+	if (kind == '"')
+		json_string(j, id);
+	else if (kind != '0')
+		return json_fail(j, from, "a user must be an integer or a string");
+	else
+		json_value(j, id);
+	for (size_t i = kind == '0' && id->len > 0 && id->data[0] == '-' ? 1 : 0; kind == '0' && i < id->len; i++)
+		if (!is_digit(id->data[i]))
+			return json_fail(j, from, "a user must be an integer or a string");
+	return audience_name(j, from, id);
+}
+
+static bool audience_role(struct json *j, struct buf *name)
+{
+	char kind = json_peek(j);
+	size_t from = j->at;
+
+	if (kind != '"')
+		return json_fail(j, from, "a role must be a string");
+	json_string(j, name);
+	return audience_name(j, from, name);
+}
+
+/* {"users":[...],"roles":[...]}, each at most once; visits every name. */
+static bool audience_read(struct json *j, bool roles_too, struct visit *v)
+{
+	bool seen[2] = {false, false};
+
+	if (!json_open(j, '{'))
+		return false;
+	while (json_more(j, '}')) {
+		char bytes[MAX_NAME];
+		struct buf name = buf_fixed(bytes, sizeof bytes);
+		size_t from;
+		bool is_role;
+
+		json_peek(j);
+		from = j->at;
+		if (!json_key(j, &name))
+			return false;
+		is_role = roles_too && span_is(buf_view(&name), "roles");
+		if (!is_role && !span_is(buf_view(&name), "users"))
+			return json_fail(j, from, roles_too ? "unknown key: there are users and roles" : "unknown key: there is users");
+		if (seen[is_role])
+			return json_fail(j, from, "this key is given twice");
+		seen[is_role] = true;
+		if (!json_open(j, '['))
+			return false;
+		while (json_more(j, ']')) {
+			buf_clear(&name);
+			if (is_role ? !audience_role(j, &name) : !audience_user(j, &name))
+				return false;
+			visit_name(v, is_role, buf_view(&name));
+		}
+	}
+	return j->error == NULL;
+}
+
+/* Who an event is for: JSON that audience_read has checked. */
+struct audience {
+	struct span to;     /* an object, or the string "all" */
+	struct span except; /* .n is 0 if there is none */
+};
+
+/* Gives the event to every stream of its audience, once. Returns how many. */
+static uint32_t route(struct server *s, const struct audience *a, uint32_t number)
+{
+	struct visit v = {.s = s, .number = number, .excepted = a->except.n > 0};
+	struct json to = json_begin(a->to), exclude = json_begin(a->except), include = json_begin(a->except);
+
+	v.what = VISIT_EXCLUDE;
+	if (v.excepted)
+		audience_read(&exclude, false, &v);
+	v.what = VISIT_ROUTE;
+	if (a->to.p[0] == '{')
+		audience_read(&to, true, &v);
+	else
+		v.matched = route_set(s, &s->streams, number, v.excepted);
+	v.what = VISIT_INCLUDE;
+	if (v.excepted)
+		audience_read(&include, false, &v);
+	return v.matched;
+}
+
+/* ============================================================================================
+ * delivery: dirty connections are written in slices
+ * ============================================================================================ */
+
+bool deliver_keeps_up(const struct server *s)
+{
+	/* The second part: a connection is tried in this pass over the dirty ones or in the next, so
+	 * nothing it waits for is overwritten before. */
+	return s->crowded == 0 && (s->dirty.count == 0 || s->ring.end - s->pass_from < s->ring.size / 4);
+}
+
+static uint16_t iov_add(struct iovec *iov, uint16_t pieces, struct span bytes)
+{
+	char *p = (char *)(uintptr_t)bytes.p;
+
+	if (pieces > 0 && (char *)iov[pieces - 1].iov_base + iov[pieces - 1].iov_len == p) {
+		iov[pieces - 1].iov_len += bytes.n;
+		return pieces;
+	}
+	iov[pieces] = (struct iovec){p, bytes.n};
+	return (uint16_t)(pieces + 1);
+}
+
+/*
+ * All that waits for a connection, as much as one write may carry: the rest of the frame it is
+ * in the middle of, what conn_write kept, the other events. Returns the pieces in s->iov.
+ */
+static uint16_t deliver_gather(struct server *s, const struct conn *c, size_t *bytes)
+{
+	uint32_t events = c->state == CONN_STREAM ? pending_count(c) : 0, i = 0;
+	uint16_t pieces = 0, most = sizeof s->iov / sizeof s->iov[0] - 2;
+
+	*bytes = 0;
+	if (c->state == CONN_STREAM && c->u.stream.sent > 0) {
+		const struct event *e = ring_event(&s->ring, pending_number(s, c, i++));
+		struct span rest = span_from(ring_bytes(&s->ring, e, c->chunked), c->u.stream.sent);
+
+		pieces = iov_add(s->iov, pieces, rest);
+		*bytes += rest.n;
+	}
+	if (c->out != NULL) {
+		struct span rest = {c->out->bytes + c->out->at, c->out->len - c->out->at};
+
+		pieces = iov_add(s->iov, pieces, rest);
+		*bytes += rest.n;
+	}
+	for (; i < events && pieces < most && *bytes < WRITE_BYTES; i++) {
+		struct span frame = ring_bytes(&s->ring, ring_event(&s->ring, pending_number(s, c, i)), c->chunked);
+
+		pieces = iov_add(s->iov, pieces, frame);
+		*bytes += frame.n;
+	}
+	return pieces;
+}
+
+/* The kernel took n bytes of what deliver_gather laid out. */
+static void deliver_took(struct server *s, struct conn *c, size_t n)
+{
+	uint32_t events = c->state == CONN_STREAM ? pending_count(c) : 0, done = 0;
+	size_t sent = c->state == CONN_STREAM ? c->u.stream.sent : 0;
+	bool out_first = sent == 0;
+
+	while (n > 0) {
+		size_t left;
+
+		if (c->out != NULL && (out_first || done > 0)) {
+			left = c->out->len - c->out->at;
+			c->out->at += (uint32_t)(n < left ? n : left);
+			if (n < left)
+				break;
+			hold_free(&c->out);
+		} else {
+			assert(done < events);
+			left = ring_bytes(&s->ring, ring_event(&s->ring, pending_number(s, c, done)), c->chunked).n - sent;
+			sent = n < left ? sent + n : 0;
+			if (n < left)
+				break;
+			done++;
+		}
+		n -= left;
+	}
+	if (c->state == CONN_STREAM) {
+		c->u.stream.sent = (uint32_t)sent;
+		pending_drop(s, c, done);
+		s->count.deliveries += done;
+	}
+}
+
+/* Everything a connection had is written. */
+static void deliver_idle(struct server *s, struct conn *c)
+{
+	if (c->state == CONN_CLOSING) {
+		conn_finish(s, c);
+	} else if (c->state == CONN_HEAD) {
+		set_add(&s->unread, conn_number(s, c)); /* requests that waited for the answer to leave */
+	} else if (s->draining && s->datagrams.fd < 0) {
+		buf_clear(&s->body);
+		sse_retry(&s->body, retry_ms(s));
+		stream_end(s, c, CLOSE_shutdown, buf_view(&s->body));
+	}
+}
+
+/* Returns the bytes written. */
+static size_t deliver_one(struct server *s, struct conn *c)
+{
+	size_t bytes, taken = 0;
+	uint16_t pieces;
+
+	set_remove(&s->dirty, conn_number(s, c));
+	if (c->state == CONN_STREAM && pending_count(c) > 0
+		&& ring_event(&s->ring, pending_number(s, c, 0)) == NULL) {
+		conn_dead(s, c, CLOSE_slow);
+		return 0;
+	}
+	pieces = deliver_gather(s, c, &bytes);
+	if (bytes > 0) {
+		taken = conn_send(s, c, s->iov, pieces, bytes);
+		if (c->state == CONN_DEAD)
+			return 0;
+		deliver_took(s, c, taken);
+	}
+	conn_crowd(s, c);
+	if (c->blocked)
+		return taken;
+	if (c->out != NULL || (c->state == CONN_STREAM && pending_count(c) > 0))
+		conn_dirty(s, c);
+	else
+		deliver_idle(s, c);
+	return taken;
+}
+
+void deliver_slice(struct server *s)
+{
+	size_t bytes = 0;
+
+	for (int i = 0; i < SLICE_CONNS && bytes < SLICE_BYTES && s->dirty.count > 0; i++) {
+		uint32_t number = set_next(&s->dirty, s->cursor);
+
+		if (number == SET_END) {
+			s->cursor = 0;
+			s->pass_from = s->ring.end;
+			continue;
+		}
+		s->cursor = number + 1;
+		bytes += deliver_one(s, &s->conns[number]);
+	}
+	if (s->dirty.count == 0)
+		s->pass_from = s->ring.end;
+}
+
+/* ============================================================================================
+ * tokens: who may listen
+ *
+ * auth_check is the one place that decides. Today the token file is the only authority; tickets
+ * and the question to Django belong in front of and behind session_find there.
+ * ============================================================================================ */
+
+/* The session of a token, or why there is none. */
+static enum refusal auth_check(struct server *s, struct span token, uint32_t *session)
+{
+	uint8_t key[32];
+
+	if (token.n == 0)
+		return REFUSE_no_token;
+	sha256(token, key);
+	*session = session_find(s, key);
+	return *session != 0 ? REFUSE_NONE : REFUSE_unknown_token;
+}
+
+/* A stream's roles count from here on. */
+static void stream_roles(struct server *s, struct conn *c)
+{
+	for (uint64_t rest = conn_session(s, c)->roles; rest != 0; rest &= rest - 1)
+		set_add(&s->roles[__builtin_ctzll(rest)].streams, conn_number(s, c));
+}
+
+/* Ends a stream whose token is no longer good. */
+static void stream_revoke(struct server *s, struct conn *c)
+{
+	stream_end(s, c, CLOSE_revoked, span_of("data: {\"event\":\"auth.revoked\"}\n\n"));
+}
+
+/* A line of the token file: the spans point into its text. */
+struct token_line {
+	uint8_t key[32];
+	struct span user, roles;
+	int number;
+};
+
+static struct span span_word(struct span *rest)
+{
+	struct span word;
+
+	*rest = span_trim(*rest);
+	word = *rest;
+	for (word.n = 0; word.n < rest->n && word.p[word.n] != ' ' && word.p[word.n] != '\t';)
+		word.n++;
+	*rest = span_from(*rest, word.n);
+	return word;
+}
+
+/* Roles the file has named so far: no more than a word has bits. */
+struct role_names {
+	struct span names[MAX_ROLES];
+	int count;
+};
+
+static const char *token_roles_check(struct span roles, struct role_names *all)
+{
+	while (roles.n > 0) {
+		struct span name = span_cut(&roles, ',');
+		int i = 0;
+
+		if (name_error(name) != NULL)
+			return "a role must be 1 to 64 bytes, without control characters";
+		while (i < all->count && !span_same(all->names[i], name))
+			i++;
+		if (i == MAX_ROLES)
+			return "more than 64 different roles";
+		if (i == all->count)
+			all->names[all->count++] = name;
+	}
+	return NULL;
+}
+
+/* NULL, or what is wrong with the line; its token is never part of that. */
+static const char *token_line_read(struct span text, struct token_line *line, struct role_names *all)
+{
+	struct span token = span_word(&text);
+
+	line->user = span_word(&text);
+	line->roles = span_word(&text);
+	if (line->user.n == 0)
+		return "expected TOKEN USER ROLE[,ROLE]";
+	if (span_trim(text).n > 0)
+		return "a fourth word: roles are parted by commas, without spaces";
+	if (name_error(line->user) != NULL)
+		return "a user id must be 1 to 64 bytes, without control characters";
+	if (line->roles.n > 0 && line->roles.p[line->roles.n - 1] == ',')
+		return "a role must be 1 to 64 bytes, without control characters";
+	sha256(token, line->key);
+	return token_roles_check(line->roles, all);
+}
+
+static int token_line_order(const void *a, const void *b)
+{
+	const struct token_line *x = a, *y = b;
+	int order = memcmp(x->key, y->key, sizeof x->key);
+
+	return order != 0 ? order : x->number - y->number;
+}
+
+static bool token_file_fail(const struct server *s, int number, const char *what, struct buf *error)
+{
+	buf_text(error, "--token-file: ");
+	buf_text(error, s->opt.token_file);
+	if (number > 0) {
+		buf_byte(error, ':');
+		buf_number(error, number);
+	}
+	buf_text(error, ": ");
+	buf_text(error, what);
+	return false;
+}
+
+/* All lines of the text, sorted by key; lines has room for MAX_TOKENS. */
+static bool token_lines_read(struct server *s, struct span text, struct token_line *lines, int *count,
+	struct buf *error)
+{
+	struct role_names all = {.count = 0};
+	int number = 0;
+
+	*count = 0;
+	while (text.n > 0) {
+		struct span line = span_cut(&text, '\n');
+		const char *what;
+
+		number++;
+		if (line.n > 0 && line.p[line.n - 1] == '\r')
+			line.n--;
+		line = span_trim(line);
+		if (line.n == 0 || line.p[0] == '#')
+			continue;
+		if (*count == MAX_TOKENS)
+			return token_file_fail(s, number, "more than 100000 tokens", error);
+		what = token_line_read(line, &lines[*count], &all);
+		if (what != NULL)
+			return token_file_fail(s, number, what, error);
+		lines[(*count)++].number = number;
+	}
+	qsort(lines, (size_t)*count, sizeof *lines, token_line_order);
+	for (int i = 1; i < *count; i++)
+		if (memcmp(lines[i].key, lines[i - 1].key, sizeof lines[i].key) == 0)
+			return token_file_fail(s, lines[i].number, "this token stands in an earlier line too", error);
+	return true;
+}
+
+/* Users first: what could fail for want of memory fails before anything has changed. */
+static bool token_users_make(struct server *s, const struct token_line *lines, int count)
+{
+	bool made = true;
+	int i = 0;
+
+	for (; made && i < count; i++) {
+		uint32_t user = user_get(s, lines[i].user);
+
+		made = user != 0;
+		if (made)
+			s->users[user].sessions++; /* held until the end of tokens_apply */
+	}
+	while (!made && --i > 0)
+		user_release(s, user_find(s, lines[i - 1].user));
+	return made;
+}
+
+/* One line takes effect. */
+static void token_apply(struct server *s, const struct token_line *line)
+{
+	uint32_t user = user_find(s, line->user), session = session_find(s, line->key);
+	struct span roles = line->roles;
+
+	if (session == 0)
+		session = session_new(s, line->key, user);
+	assert(s->sessions[session].user == user);
+	s->sessions[session].listed = true;
+	while (roles.n > 0)
+		s->sessions[session].roles |= UINT64_C(1) << role_take(s, span_cut(&roles, ','));
+}
+
+/*
+ * The lines become the sessions there are. A token that is gone, or has become another user's,
+ * loses its session and its streams.
+ */
+static void tokens_apply(struct server *s, const struct token_line *lines, int count)
+{
+	for (int i = 0; i < MAX_ROLES; i++)
+		for (uint32_t c = 0; (c = set_next(&s->roles[i].streams, c)) != SET_END;)
+			set_remove(&s->roles[i].streams, c);
+	for (uint32_t i = 1; i < s->sessions_top; i++) {
+		if (s->sessions[i].user != 0)
+			roles_release(s, &s->sessions[i]);
+		s->sessions[i].listed = false;
+	}
+	for (int i = 0; i < count; i++) {
+		uint32_t session = session_find(s, lines[i].key);
+
+		if (session != 0 && s->sessions[session].user == user_find(s, lines[i].user))
+			s->sessions[session].listed = true;
+	}
+	for (uint32_t i = set_next(&s->streams, 0); i != SET_END; i = set_next(&s->streams, i + 1))
+		if (!conn_session(s, &s->conns[i])->listed)
+			stream_revoke(s, &s->conns[i]);
+	for (uint32_t i = 1; i < s->sessions_top; i++)
+		if (s->sessions[i].user != 0 && !s->sessions[i].listed)
+			session_drop(s, i);
+	for (int i = 0; i < count; i++)
+		token_apply(s, &lines[i]);
+	for (uint32_t i = set_next(&s->streams, 0); i != SET_END; i = set_next(&s->streams, i + 1))
+		stream_roles(s, &s->conns[i]);
+	for (int i = 0; i < count; i++)
+		user_release(s, user_find(s, lines[i].user));
+}
+
+bool tokens_load(struct server *s, struct buf *error)
+{
+	struct token_line *lines = NULL;
+	size_t bytes, room = 1;
+	char *text = file_read(s->opt.token_file, MAX_TOKEN_FILE, &bytes);
+	int count = 0;
+	bool good;
+
+	if (text == NULL)
+		return token_file_fail(s, 0, strerror(errno), error);
+	for (size_t i = 0; i < bytes; i++)
+		room += text[i] == '\n';
+	lines = calloc(room < MAX_TOKENS ? room : MAX_TOKENS, sizeof *lines);
+	good = lines != NULL && token_lines_read(s, (struct span){text, bytes}, lines, &count, error);
+	if (good && !(good = token_users_make(s, lines, count)))
+		buf_text(error, "--token-file: no memory");
+	if (good)
+		tokens_apply(s, lines, count);
+	else if (lines == NULL)
+		buf_text(error, "--token-file: no memory");
+	explicit_bzero(text, bytes);
+	free(text);
+	free(lines);
+	return good;
+}
+
+/* ============================================================================================
+ * requests: from a head to an answer
+ * ============================================================================================ */
+
+/* An answer with an end; what is NULL or empty is left out. */
+struct answer {
+	int status;
+	const char *type; /* of the body */
+	struct span body;
+	const char *more; /* header lines, each with its CR LF */
+};
+
+static const char *const type_json = "application/json";
+
+/* What Access-Control-Allow-Origin says to this origin; NULL if it may not ask. */
+static const char *cors_allowed(const struct server *s, struct span origin)
+{
+	for (int i = 0; origin.p != NULL && i < s->opt.cors_origin.count; i++) {
+		const char *allowed = s->opt.cors_origin.items[i];
+
+		if (strcmp(allowed, "*") == 0 || span_is(origin, allowed))
+			return allowed;
+	}
+	return NULL;
+}
+
+/* The lines of a head that every answer has: status, Date, CORS. */
+static void answer_begin(struct server *s, struct buf *b, const struct http_request *r, int status)
+{
+	const char *allowed = cors_allowed(s, r->origin);
+	struct buf date = buf_fixed(s->date, sizeof s->date - 1);
+
+	if (s->date_s != s->wall_ms / 1000) {
+		s->date_s = s->wall_ms / 1000;
+		http_date(&date, s->date_s);
+		s->date[date.len] = '\0';
+	}
+	buf_text(b, "HTTP/1.1 ");
+	buf_number(b, status);
+	buf_byte(b, ' ');
+	buf_text(b, status_text(status));
+	buf_text(b, "\r\nDate: ");
+	buf_text(b, s->date);
+	buf_text(b, "\r\n");
+	if (allowed != NULL) {
+		buf_text(b, "Access-Control-Allow-Origin: ");
+		buf_text(b, allowed);
+		buf_text(b, strcmp(allowed, "*") == 0 ? "\r\n" : "\r\nAccess-Control-Allow-Credentials: true\r\n");
+	}
+	if (s->opt.cors_origin.count > 0)
+		buf_text(b, "Vary: Origin\r\n");
+}
+
+/* Writes a whole answer; then the connection waits for the next request, or closes. */
+static void conn_reply(struct server *s, struct conn *c, struct span bytes)
+{
+	memset(&c->u, 0, sizeof c->u);
+	c->state = c->keep_alive ? CONN_HEAD : CONN_CLOSING;
+	c->asked = true;
+	c->since_ms = (uint32_t)s->now_ms;
+	conn_write(s, c, bytes);
+	if (c->state == CONN_CLOSING && c->out == NULL)
+		conn_finish(s, c);
+}
+
+static void conn_answer(struct server *s, struct conn *c, const struct http_request *r, const struct answer *a)
+{
+	struct buf *b = &s->scratch;
+
+	buf_clear(b);
+	answer_begin(s, b, r, a->status);
+	if (a->more != NULL)
+		buf_text(b, a->more);
+	if (a->type != NULL) {
+		buf_text(b, "Content-Type: ");
+		buf_text(b, a->type);
+		buf_text(b, "\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nContent-Length: ");
+		buf_number(b, (int64_t)a->body.n);
+		buf_text(b, "\r\n");
+	}
+	buf_text(b, c->keep_alive ? "\r\n" : "Connection: close\r\n\r\n");
+	if (r->method != HTTP_HEAD)
+		buf_span(b, a->body);
+	if (b->failed) {
+		conn_dead(s, c, CLOSE_no_memory);
+		return;
+	}
+	conn_reply(s, c, buf_view(b));
+}
+
+/* Where a connection comes from: "127.0.0.1:51234", or "unix". */
+static void conn_from(struct server *s, struct conn *c, struct buf *b)
+{
+	struct sockaddr_storage address = {0};
+	socklen_t bytes = sizeof address;
+	char text[INET6_ADDRSTRLEN] = "?";
+	const void *host;
+	in_port_t port;
+
+	if (s->sys->getpeername((int)conn_number(s, c), (struct sockaddr *)&address, &bytes) < 0
+		|| address.ss_family == AF_UNIX) {
+		buf_text(b, address.ss_family == AF_UNIX ? "unix" : "?");
+		return;
+	}
+	if (address.ss_family == AF_INET6) {
+		const struct sockaddr_in6 *six = (const struct sockaddr_in6 *)(const void *)&address;
+
+		host = &six->sin6_addr;
+		port = six->sin6_port;
+	} else {
+		const struct sockaddr_in *four = (const struct sockaddr_in *)(const void *)&address;
+
+		host = &four->sin_addr;
+		port = four->sin_port;
+	}
+	inet_ntop(address.ss_family, host, text, sizeof text);
+	buf_text(b, address.ss_family == AF_INET6 ? "[" : "");
+	buf_text(b, text);
+	buf_text(b, address.ss_family == AF_INET6 ? "]:" : ":");
+	buf_number(b, ntohs(port));
+}
+
+static void refusal_log(struct server *s, struct conn *c, enum refusal why, int status)
+{
+	struct buf *b = log_begin(s, LOG_INFO, "refused");
+
+	s->count.refused[why]++;
+	conn_logged(s, c, b);
+	log_number(b, "status", status);
+	log_text(b, "reason", refusals[why].name);
+	buf_text(b, " from=");
+	conn_from(s, c, b);
+	log_end(s);
+}
+
+static void conn_refuse(struct server *s, struct conn *c, const struct http_request *r, enum refusal why)
+{
+	struct answer a = {.status = refusals[why].status, .type = type_json};
+
+	/* After a 400 the two sides may not agree where the next request begins; the others that end
+	 * here leave something of theirs unread. */
+	if (a.status != 401 && a.status != 403 && a.status != 404 && a.status != 405)
+		c->keep_alive = false;
+	if (a.status == 401)
+		a.more = "WWW-Authenticate: Bearer\r\n";
+	if (a.status == 405)
+		a.more = "Allow: GET, HEAD, OPTIONS\r\n";
+	refusal_log(s, c, why, a.status);
+	buf_clear(&s->body);
+	buf_text(&s->body, "{\"error\":");
+	json_write_string(&s->body, span_of(refusals[why].text));
+	buf_text(&s->body, "}\n");
+	a.body = buf_view(&s->body);
+	conn_answer(s, c, r, &a);
+}
+
+/*
+ * An overload, told to an EventSource: any status but 200 would end it for good, but a stream
+ * that ends makes it come back after the time of its retry line.
+ */
+static void stream_put_off(struct server *s, struct conn *c, const struct http_request *r, enum refusal why)
+{
+	refusal_log(s, c, why, 200);
+	buf_clear(&s->body);
+	sse_retry(&s->body, retry_ms(s));
+	c->keep_alive = false;
+	conn_answer(s, c, r, &(struct answer){200, "text/event-stream", buf_view(&s->body), NULL});
+}
+
+/* The connection becomes a stream of this session. */
+static void stream_begin(struct server *s, struct conn *c, uint32_t session)
+{
+	struct user *u = &s->users[s->sessions[session].user];
+	uint32_t number = conn_number(s, c);
+	struct buf *b;
+
+	memset(&c->u, 0, sizeof c->u);
+	c->state = CONN_STREAM;
+	c->opened_ds = (uint32_t)(s->now_ms / 100);
+	c->u.stream.session = session;
+	c->u.stream.next = u->first;
+	if (u->first != 0)
+		s->conns[u->first].u.stream.prev = number;
+	u->first = number;
+	if (u->streams++ == 0)
+		s->users_online++;
+	set_add(&s->streams, number);
+	stream_roles(s, c);
+	s->count.streams++;
+	b = log_begin(s, LOG_INFO, "connect");
+	conn_logged(s, c, b);
+	log_number(b, "streams", u->streams);
+	buf_text(b, " from=");
+	conn_from(s, c, b);
+	log_end(s);
+}
+
+/* The first bytes of a stream: its head, the time to come back after, "connected". */
+static void stream_greet(struct server *s, struct conn *c, const struct http_request *r, bool resync)
+{
+	struct buf *b = &s->scratch;
+
+	buf_clear(b);
+	answer_begin(s, b, r, 200);
+	buf_text(b, "Content-Type: text/event-stream\r\nCache-Control: no-cache, no-transform\r\n");
+	buf_text(b, c->keep_alive ? "Connection: keep-alive\r\n" : "Connection: close\r\n");
+	buf_text(b, "X-Accel-Buffering: no\r\n");
+	buf_text(b, r->http10 ? "\r\n" : "Transfer-Encoding: chunked\r\n\r\n");
+	buf_clear(&s->body);
+	sse_retry(&s->body, retry_ms(s));
+	sse_connected(&s->body, s->ring.newest);
+	if (resync)
+		sse_frame(&s->body, &(struct sse_event){s->ring.newest, span_of("system.resync"),
+			span_of("{\"reason\":\"missed\"}"), s->wall_ms / 1000});
+	if (r->method != HTTP_HEAD)
+		stream_put(b, c, buf_view(&s->body));
+	if (b->failed || s->body.failed)
+		conn_dead(s, c, CLOSE_no_memory);
+	else if (r->method == HTTP_HEAD)
+		conn_reply(s, c, buf_view(b));
+	else
+		conn_write(s, c, buf_view(b));
+}
+
+/* Did the page miss something? Until there is replay, every id but the newest means yes. */
+static bool stream_missed(struct server *s, const struct http_request *r)
+{
+	char newest[64];
+	struct buf id = buf_fixed(newest, sizeof newest), *given = &s->body;
+	int found = 0;
+
+	sse_id(&id, s->ring.newest);
+	if (r->last_event_id.p != NULL)
+		return !span_same(buf_view(&id), r->last_event_id);
+	buf_clear(given);
+	found = http_parameter(r->query, "lastEventId", given);
+	return found != 0 && !span_same(buf_view(&id), buf_view(given));
+}
+
+/* The token of a request: of its header, else, where that is allowed, of its query. */
+static enum refusal request_session(struct server *s, const struct http_request *r, bool query_too, uint32_t *session)
+{
+	struct span token = http_bearer(r->authorization);
+	enum refusal why;
+	int found;
+
+	buf_clear(&s->body);
+	found = http_parameter(r->query, "token", &s->body);
+	if (found < 0)
+		return REFUSE_bad_escape;
+	if (found > 1)
+		return REFUSE_two_tokens;
+	if (s->body.failed)
+		return REFUSE_no_memory;
+	if (token.p == NULL && query_too && found == 1)
+		token = buf_view(&s->body);
+	why = auth_check(s, token, session);
+	if (s->body.len > 0)
+		explicit_bzero(s->body.data, s->body.len);
+	return why;
+}
+
+static void request_events(struct server *s, struct conn *c, const struct http_request *r)
+{
+	uint32_t session;
+	enum refusal why = request_session(s, r, true, &session);
+
+	if (s->draining || c->shed) {
+		stream_put_off(s, c, r, s->draining ? REFUSE_draining : REFUSE_too_many_connections);
+		return;
+	}
+	if (why == REFUSE_no_memory) {
+		stream_put_off(s, c, r, why);
+		return;
+	}
+	if (why != REFUSE_NONE) {
+		conn_refuse(s, c, r, why);
+		return;
+	}
+	c->chunked = !r->http10;
+	if (r->method == HTTP_HEAD) {
+		stream_greet(s, c, r, false);
+		return;
+	}
+	if (s->users[s->sessions[session].user].streams >= s->opt.streams_per_user) {
+		stream_put_off(s, c, r, REFUSE_too_many_streams);
+		return;
+	}
+	stream_begin(s, c, session);
+	stream_greet(s, c, r, stream_missed(s, r));
+}
+
+static void request_stats(struct server *s, struct conn *c, const struct http_request *r)
+{
+	struct buf *b = &s->body;
+	uint32_t session;
+	enum refusal why = request_session(s, r, false, &session);
+	bool first = true;
+
+	if (why != REFUSE_NONE) {
+		conn_refuse(s, c, r, why);
+		return;
+	}
+	buf_clear(b);
+	buf_text(b, "{\"total_users\":");
+	buf_number(b, s->users_online);
+	buf_text(b, ",\"total_connections\":");
+	buf_number(b, s->streams.count);
+	buf_text(b, ",\"users\":{");
+	for (uint32_t i = 1; i < s->users_top; i++) {
+		if (s->users[i].streams == 0)
+			continue;
+		if (!first)
+			buf_byte(b, ',');
+		first = false;
+		json_write_string(b, user_id(&s->users[i]));
+		buf_byte(b, ':');
+		buf_number(b, s->users[i].streams);
+	}
+	buf_text(b, "}}\n");
+	if (b->failed)
+		conn_refuse(s, c, r, REFUSE_no_memory);
+	else
+		conn_answer(s, c, r, &(struct answer){200, type_json, buf_view(b), NULL});
+}
+
+/* An answer without a body. A page's preflight gets what it asks for, if its origin may ask. */
+static void request_options(struct server *s, struct conn *c, const struct http_request *r)
+{
+	if (r->preflight && cors_allowed(s, r->origin) == NULL)
+		conn_refuse(s, c, r, REFUSE_origin_not_allowed);
+	else if (r->preflight)
+		conn_answer(s, c, r, &(struct answer){204, NULL, {NULL, 0},
+			"Access-Control-Allow-Methods: GET, HEAD, OPTIONS\r\n"
+			"Access-Control-Allow-Headers: Authorization, Last-Event-ID, Cache-Control\r\n"
+			"Access-Control-Max-Age: 86400\r\n"});
+	else
+		conn_answer(s, c, r, &(struct answer){204, NULL, {NULL, 0}, "Allow: GET, HEAD, OPTIONS\r\n"});
+}
+
+static const struct {
+	const char *path; /* behind the prefix; a slash may follow */
+	void (*answer)(struct server *, struct conn *, const struct http_request *);
+} routes[] = {{"/events", request_events}, {"/stats", request_stats}, {NULL, NULL}};
+
+/* The route of a path: an index of routes, of its last row if there is none; -1 for a bad escape. */
+static int request_route(struct server *s, struct span path)
+{
+	size_t prefix = strlen(s->opt.prefix);
+	struct span rest;
+	int i = 0;
+
+	buf_clear(&s->body);
+	if (!http_unescape(path, &s->body))
+		return -1;
+	rest = buf_view(&s->body);
+	if (rest.n < prefix || memcmp(rest.p, s->opt.prefix, prefix) != 0)
+		rest.n = 0;
+	else
+		rest = span_from(rest, prefix);
+	if (rest.n > 1 && rest.p[rest.n - 1] == '/')
+		rest.n--;
+	while (routes[i].path != NULL && !span_is(rest, routes[i].path))
+		i++;
+	return i;
+}
+
+/* Answers one request. */
+static void conn_request(struct server *s, struct conn *c, struct span head)
+{
+	struct http_request r;
+	enum refusal why = http_parse(head, &r);
+	int route = why == REFUSE_NONE && !span_is(r.path, "*") ? request_route(s, r.path) : 0;
+
+	c->keep_alive = r.keep_alive && !r.has_body && why == REFUSE_NONE && !c->shed && !s->draining;
+	if (why == REFUSE_NONE && route < 0)
+		why = REFUSE_bad_escape;
+	else if (why == REFUSE_NONE && routes[route].path == NULL)
+		why = REFUSE_no_such_path;
+	else if (why == REFUSE_NONE && r.method == HTTP_KNOWN)
+		why = REFUSE_method_not_allowed;
+	else if (why == REFUSE_NONE && r.has_body)
+		why = REFUSE_body_not_allowed;
+	if (why != REFUSE_NONE)
+		conn_refuse(s, c, &r, why);
+	else if (r.method == HTTP_OPTIONS)
+		request_options(s, c, &r);
+	else
+		routes[route].answer(s, c, &r);
+}
+
+void conn_feed(struct server *s, struct conn *c, const char *bytes, size_t n)
+{
+	struct http_limits limits = {(size_t)s->opt.head, (size_t)s->opt.target};
+	int got = 1;
+
+	if (c->asked && c->in == NULL)
+		c->since_ms = (uint32_t)s->now_ms;
+	if (c->in != NULL) {
+		if (n > 0 && !hold_append(&c->in, bytes, n)) {
+			conn_dead(s, c, CLOSE_no_memory);
+			return;
+		}
+		bytes = c->in->bytes + c->in->at;
+		n = c->in->len - c->in->at;
+	}
+	while (n > 0 && got > 0 && c->state == CONN_HEAD && c->out == NULL) {
+		got = http_scan(&c->u.scan, bytes, n, &limits);
+		if (got < 0) {
+			c->keep_alive = false;
+			conn_refuse(s, c, &(struct http_request){.method = HTTP_GET}, (enum refusal)-got);
+		} else if (got > 0) {
+			conn_request(s, c, (struct span){bytes, (size_t)got});
+			bytes += got;
+			n -= (size_t)got;
+		}
+	}
+	if ((c->state != CONN_HEAD || n == 0) && c->in != NULL)
+		explicit_bzero(c->in->bytes, c->in->len);
+	if (c->state != CONN_HEAD || n == 0)
+		hold_free(&c->in);
+	else if (c->in != NULL)
+		c->in->at = c->in->len - (uint32_t)n;
+	else if (!hold_append(&c->in, bytes, n))
+		conn_dead(s, c, CLOSE_no_memory);
+}
+
+/* Takes what came in on a connection: once, so that a client who sends a lot gets no more turns. */
+static void conn_read(struct server *s, struct conn *c, bool ending)
+{
+	uint32_t number = conn_number(s, c);
+	ssize_t n;
+
+	set_remove(&s->unread, number);
+	if (c->state == CONN_HEAD && c->out == NULL && c->in != NULL)
+		conn_feed(s, c, "", 0);
+	if (c->state == CONN_DEAD || (c->state == CONN_HEAD && c->out != NULL))
+		return;
+	n = s->sys->recv((int)number, s->input, sizeof s->input, 0);
+	if (n == (ssize_t)sizeof s->input || (n > 0 && ending) || (n < 0 && errno == EINTR))
+		set_add(&s->unread, number);
+	if (n < 0 && errno != EAGAIN && errno != EINTR) {
+		conn_dead(s, c, CLOSE_reset);
+	} else if (n == 0) {
+		c->ended = true;
+		c->keep_alive = false;
+		if (c->state != CONN_CLOSING || c->finished)
+			conn_dead(s, c, CLOSE_gone);
+	} else if (n > 0 && c->state == CONN_HEAD) {
+		conn_feed(s, c, s->input, (size_t)n);
+		explicit_bzero(s->input, (size_t)n); /* there was a token in it */
+	} else if (n > 0) {
+		c->u.stream.dropped += (uint32_t)n;
+		if (c->u.stream.dropped > DROP_MAX)
+			conn_dead(s, c, c->state == CONN_STREAM ? CLOSE_chatter : CLOSE_refused);
+	}
+}
+
+static void conn_event(struct server *s, struct conn *c, uint32_t events)
+{
+	if (c->state == CONN_FREE || c->state == CONN_DEAD)
+		return;
+	if ((events & EPOLLOUT) != 0 && c->blocked) {
+		c->blocked = false;
+		conn_dirty(s, c);
+	}
+	if ((events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0)
+		conn_read(s, c, (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0);
+}
+
+/* ============================================================================================
+ * datagrams: what Django says
+ *
+ * A line is checked whole before anything of it takes effect. datagram_keys has a row for every
+ * key there is.
+ * ============================================================================================ */
+
+/* A line in the making. */
+struct line {
+	struct server *s;
+	struct json j;
+	uint32_t seen;   /* bit i: datagram_keys[i] was there */
+	const char *key; /* whose value is being read */
+	char name_bytes[MAX_NAME], op_bytes[MAX_NAME], user_bytes[MAX_NAME], sid_bytes[MAX_NAME];
+	struct buf name, op, user, sid;
+	struct audience audience;
+	int64_t timestamp;
+};
+
+static bool line_event(struct line *l, size_t from)
+{
+	if (json_peek(&l->j) == '"' && !json_string(&l->j, &l->name))
+		return false;
+	for (size_t i = 0; i < l->name.len; i++)
+		if (!is_alnum(l->name.data[i]) && strchr("_.:-", l->name.data[i]) == NULL)
+			l->name.failed = true;
+	if (l->name.failed || l->name.len == 0 || memchr(l->name.data, '\0', l->name.len) != NULL)
+		return json_fail(&l->j, from, "expected 1 to 64 of A-Z a-z 0-9 _ . : -");
+	return true;
+}
+
+static bool line_data(struct line *l, size_t from)
+{
+	(void)from;
+	buf_clear(&l->s->compact);
+	return json_value(&l->j, &l->s->compact);
+}
+
+static bool line_to(struct line *l, size_t from)
+{
+	struct visit v = {.what = VISIT_CHECK};
+	char kind = json_peek(&l->j), text[4];
+	struct buf all = buf_fixed(text, sizeof text);
+
+	if (kind == '{') {
+		if (!audience_read(&l->j, true, &v))
+			return false;
+		if (v.names == 0)
+			return json_fail(&l->j, from, "names nobody; for everybody say \"all\"");
+	} else if (kind != '"' || !json_string(&l->j, &all) || !span_is(buf_view(&all), "all") || all.failed) {
+		return json_fail(&l->j, from, "expected an object or \"all\"");
+	}
+	l->audience.to = (struct span){l->j.text.p + from, l->j.at - from};
+	return true;
+}
+
+static bool line_except(struct line *l, size_t from)
+{
+	struct visit v = {.what = VISIT_CHECK};
+
+	if (json_peek(&l->j) != '{')
+		return json_fail(&l->j, from, "expected an object");
+	if (!audience_read(&l->j, false, &v))
+		return false;
+	l->audience.except = (struct span){l->j.text.p + from, l->j.at - from};
+	return true;
+}
+
+static bool line_timestamp(struct line *l, size_t from)
+{
+	(void)from;
+	return json_integer(&l->j, &l->timestamp);
+}
+
+static bool line_op(struct line *l, size_t from)
+{
+	return (json_peek(&l->j) == '"' && json_string(&l->j, &l->op))
+		|| json_fail(&l->j, from, "expected revoke, refresh or ping");
+}
+
+static bool line_user(struct line *l, size_t from)
+{
+	(void)from;
+	return audience_user(&l->j, &l->user);
+}
+
+static bool line_sid(struct line *l, size_t from)
+{
+	if (json_peek(&l->j) != '"' || !json_string(&l->j, &l->sid) || l->sid.failed || l->sid.len == 0)
+		return json_fail(&l->j, from, "expected a string of 1 to 64 bytes");
+	return true;
+}
+
+enum { KEY_EVENT, KEY_DATA, KEY_TO, KEY_EXCEPT, KEY_TIMESTAMP, KEY_OP, KEY_USER, KEY_SID, KEY_COUNT };
+static const struct {
+	const char *name;
+	bool (*read)(struct line *, size_t from);
+} datagram_keys[KEY_COUNT] = {
+	[KEY_EVENT] = {"event", line_event}, [KEY_DATA] = {"data", line_data}, [KEY_TO] = {"to", line_to},
+	[KEY_EXCEPT] = {"except", line_except}, [KEY_TIMESTAMP] = {"timestamp", line_timestamp},
+	[KEY_OP] = {"op", line_op}, [KEY_USER] = {"user", line_user}, [KEY_SID] = {"sid", line_sid},
+};
+
+static bool line_key(struct line *l)
+{
+	char bytes[16];
+	struct buf name = buf_fixed(bytes, sizeof bytes);
+	size_t from;
+	int key = 0;
+
+	json_peek(&l->j);
+	from = l->j.at;
+	if (!json_key(&l->j, &name))
+		return false;
+	while (key < KEY_COUNT && (name.failed || !span_is(buf_view(&name), datagram_keys[key].name)))
+		key++;
+	if (key == KEY_COUNT)
+		return json_fail(&l->j, from, "unknown key: there are event, data, to, except, timestamp; op, user, sid");
+	if (l->seen >> key & 1)
+		return json_fail(&l->j, from, "this key is given twice");
+	l->seen |= UINT32_C(1) << key;
+	json_peek(&l->j);
+	l->key = datagram_keys[key].name;
+	if (!datagram_keys[key].read(l, l->j.at))
+		return false;
+	l->key = NULL;
+	return true;
+}
+
+/* What the keys together must be: an event, or an op with what it needs. NULL, or what is wrong. */
+static const char *line_check(const struct line *l)
+{
+	uint32_t of_event = 1u << KEY_EVENT | 1u << KEY_DATA | 1u << KEY_TO | 1u << KEY_EXCEPT | 1u << KEY_TIMESTAMP;
+	bool user = l->seen >> KEY_USER & 1, sid = l->seen >> KEY_SID & 1;
+	struct span op = buf_view(&l->op);
+
+	if ((l->seen >> KEY_OP & 1) == 0) {
+		if (user || sid)
+			return "user and sid belong to an op; who an event is for stands in to";
+		if ((l->seen >> KEY_EVENT & 1) == 0)
+			return "event: missing";
+		if ((l->seen >> KEY_DATA & 1) == 0)
+			return "data: missing";
+		return (l->seen >> KEY_TO & 1) == 0 ? "to: missing; for everybody say \"all\"" : NULL;
+	}
+	if ((l->seen & of_event) != 0)
+		return "an op is not an event: it has only user or sid";
+	if (span_is(op, "ping"))
+		return user || sid ? "op: ping has no user and no sid" : NULL;
+	if (span_is(op, "revoke"))
+		return user == sid ? "op: revoke needs a user or a sid" : NULL;
+	if (span_is(op, "refresh"))
+		return user && !sid ? "op: refresh asks Django again, and there is only a token file here"
+			: "op: refresh needs a user";
+	return "op: expected revoke, refresh or ping";
+}
+
+static void ack_ok(struct buf *ack, struct event_id id, uint32_t matched)
+{
+	buf_text(ack, "{\"ok\":true,\"id\":\"");
+	sse_id(ack, id);
+	buf_text(ack, "\",\"matched\":");
+	buf_number(ack, matched);
+	buf_byte(ack, '}');
+}
+
+/* What a sender got wrong, told to it and to the log; key is NULL, or whose value it is. */
+static void ack_error(struct server *s, struct buf *ack, const char *key, const char *error, size_t at)
+{
+	struct buf *b = log_flood(s, LOG_WARNING, FLOOD_datagram, "bad_datagram"), text;
+	char bytes[160];
+
+	text = buf_fixed(bytes, sizeof bytes);
+	buf_text(&text, key != NULL ? key : "");
+	buf_text(&text, key != NULL ? ": " : "");
+	buf_text(&text, error);
+	s->count.bad_lines++;
+	log_span(b, "error", buf_view(&text));
+	log_number(b, "at", (int64_t)at);
+	log_end(s);
+	buf_text(ack, "{\"ok\":false,\"error\":");
+	json_write_string(ack, buf_view(&text));
+	buf_text(ack, ",\"at\":");
+	buf_number(ack, (int64_t)at);
+	buf_byte(ack, '}');
+}
+
+/* The event takes effect: into the ring, to its streams, into the log. */
+static bool line_publish(struct server *s, const struct line *l, struct buf *ack)
+{
+	struct event_id id = ring_next_id(&s->ring, s->wall_ms);
+	struct sse_event e = {id, buf_view(&l->name), buf_view(&s->compact),
+		l->seen >> KEY_TIMESTAMP & 1 ? l->timestamp : s->wall_ms / 1000};
+	uint32_t number, matched;
+	struct buf *b;
+
+	buf_clear(&s->scratch);
+	sse_frame(&s->scratch, &e);
+	if (s->scratch.failed)
+		return false;
+	number = ring_append(&s->ring, id, buf_view(&s->scratch));
+	matched = route(s, &l->audience, number);
+	s->count.events++;
+	b = log_begin(s, LOG_INFO, "event");
+	log_span(b, "name", e.name);
+	buf_text(b, " id=");
+	sse_id(b, id);
+	log_number(b, "matched", matched);
+	log_end(s);
+	ack_ok(ack, id, matched);
+	return true;
+}
+
+/* revoke or ping */
+static void line_operate(struct server *s, const struct line *l, struct buf *ack)
+{
+	uint32_t matched = 0, next;
+	bool ping = span_is(buf_view(&l->op), "ping");
+	struct buf *b;
+
+	/* Sessions of the token file have no sid, so none matches one. */
+	for (uint32_t i = s->users[user_find(s, buf_view(&l->user))].first; !ping && i != 0; i = next) {
+		next = s->conns[i].u.stream.next;
+		if (s->conns[i].state == CONN_STREAM) {
+			stream_revoke(s, &s->conns[i]);
+			matched++;
+		}
+	}
+	if (!ping) {
+		b = log_begin(s, LOG_INFO, "revoke");
+		log_span(b, l->user.len > 0 ? "user" : "sid", buf_view(l->user.len > 0 ? &l->user : &l->sid));
+		log_number(b, "matched", matched);
+		log_end(s);
+	}
+	ack_ok(ack, s->ring.newest, ping ? s->streams.count : matched);
+}
+
+void datagram_line(struct server *s, struct span text, struct buf *ack)
+{
+	struct line l = {.s = s, .j = json_begin(text)};
+	const char *error;
+
+	l.name = buf_fixed(l.name_bytes, sizeof l.name_bytes);
+	l.op = buf_fixed(l.op_bytes, sizeof l.op_bytes);
+	l.user = buf_fixed(l.user_bytes, sizeof l.user_bytes);
+	l.sid = buf_fixed(l.sid_bytes, sizeof l.sid_bytes);
+	s->count.lines++;
+	if (json_open(&l.j, '{'))
+		while (json_more(&l.j, '}'))
+			if (!line_key(&l))
+				break;
+	if (!json_end(&l.j)) {
+		ack_error(s, ack, l.key, l.j.error, l.j.at);
+		return;
+	}
+	error = line_check(&l);
+	if (error != NULL)
+		ack_error(s, ack, NULL, error, 0);
+	else if (l.seen >> KEY_OP & 1)
+		line_operate(s, &l, ack);
+	else if (!line_publish(s, &l, ack))
+		ack_error(s, ack, NULL, "no memory", 0);
+}
+
+/* Sends the acks of the present datagram, if its sender has an address. */
+static void intake_ack(struct server *s)
+{
+	struct intake *in = &s->intake;
+	const struct msghdr *m = &in->messages[in->next].msg_hdr;
+
+	if (in->acks.len > 0 && m->msg_namelen > sizeof(sa_family_t)
+		&& s->sys->sendto(s->datagrams.fd, in->acks.data, in->acks.len, MSG_DONTWAIT | MSG_NOSIGNAL,
+			m->msg_name, m->msg_namelen) < 0) {
+		s->count.acks_lost++;
+		log_text(log_flood(s, LOG_WARNING, FLOOD_ack, "ack_lost"), "error", strerror(errno));
+		log_end(s);
+	}
+	buf_clear(&in->acks);
+}
+
+static bool span_is_blank(struct span s)
+{
+	while (s.n > 0 && strchr(" \t\r", s.p[0]) != NULL && s.p[0] != '\0')
+		s = span_from(s, 1);
+	return s.n == 0;
+}
+
+/* Takes the next line of the present datagram, or goes on to the next datagram. */
+static void intake_line(struct server *s)
+{
+	struct intake *in = &s->intake;
+	struct mmsghdr *m = &in->messages[in->next];
+	struct span rest = {(char *)in->iov[in->next].iov_base + in->at, m->msg_len - in->at}, line;
+	bool cut = (m->msg_hdr.msg_flags & MSG_TRUNC) != 0;
+
+	if (in->acks.len > in->acks.cap / 2)
+		intake_ack(s);
+	if (in->at == 0 && (cut || m->msg_len == 0)) {
+		ack_error(s, &in->acks, NULL, cut ? "the datagram is longer than --datagram" : "the datagram is empty", 0);
+		rest.n = 0;
+	}
+	if (rest.n > 0) {
+		line = span_cut(&rest, '\n');
+		in->at = m->msg_len - rest.n;
+		if (span_is_blank(line))
+			return;
+		if (in->acks.len > 0)
+			buf_byte(&in->acks, '\n');
+		datagram_line(s, line, &in->acks);
+	}
+	if (rest.n > 0)
+		return;
+	intake_ack(s);
+	in->at = 0;
+	in->next++;
+}
+
+static void intake_receive(struct server *s)
+{
+	struct intake *in = &s->intake;
+	int n;
+
+	for (int i = 0; i < INTAKE_BATCH; i++) {
+		in->iov[i] = (struct iovec){in->bytes + (size_t)i * (size_t)s->opt.datagram, (size_t)s->opt.datagram};
+		in->messages[i].msg_hdr = (struct msghdr){.msg_name = &in->names[i], .msg_namelen = sizeof in->names[i],
+			.msg_iov = &in->iov[i], .msg_iovlen = 1};
+	}
+	n = s->sys->recvmmsg(s->datagrams.fd, in->messages, INTAKE_BATCH);
+	in->have = n > 0 ? n : 0;
+	in->next = 0;
+	in->readable = n == INTAKE_BATCH || (n < 0 && errno == EINTR);
+	s->count.datagrams += (uint64_t)in->have;
+}
+
+/* Takes in events, as many as a turn may and delivery keeps up with. */
+static void intake_turn(struct server *s)
+{
+	struct intake *in = &s->intake;
+
+	if (in->next == in->have && in->readable && deliver_keeps_up(s) && s->datagrams.fd >= 0)
+		intake_receive(s);
+	for (int i = 0; i < LINES_A_TURN && in->next < in->have; i++) {
+		if (!deliver_keeps_up(s)) {
+			s->count.held++;
+			return;
+		}
+		intake_line(s);
+	}
+}
+
+/* ============================================================================================
+ * time: whatever is due because nothing happened
+ *
+ * There are no timers. Every TICK_MS a share of the connections is walked, so that each is
+ * looked at once a second, or more often where an option asks for less than four seconds.
+ * ============================================================================================ */
+
+static void tick_stream(struct server *s, struct conn *c)
+{
+	uint32_t silent = conn_silent_ms(s, c);
+
+	if (c->starved) {
+		c->starved = c->blocked = false;
+		conn_dirty(s, c);
+	} else if (c->blocked && silent >= s->opt.write_stall) {
+		conn_dead(s, c, CLOSE_stalled);
+	} else if (!c->blocked && pending_count(c) == 0 && c->out == NULL && silent >= s->opt.keepalive) {
+		struct span chunk = buf_view(&s->keepalive);
+
+		if (!c->chunked)
+			chunk = (struct span){chunk.p + s->keepalive_before, chunk.n - s->keepalive_before - 2};
+		conn_write(s, c, chunk);
+	}
+}
+
+static void tick_conn(struct server *s, struct conn *c)
+{
+	uint32_t silent = conn_silent_ms(s, c);
+
+	if (c->state == CONN_STREAM) {
+		tick_stream(s, c);
+	} else if (c->starved) {
+		c->starved = c->blocked = false;
+		conn_dirty(s, c);
+	} else if (c->out != NULL) {
+		if (silent >= s->opt.write_stall)
+			conn_dead(s, c, CLOSE_stalled);
+	} else if (c->state == CONN_CLOSING) {
+		if (silent >= CLOSING_MS)
+			conn_dead(s, c, CLOSE_done);
+	} else if (c->state == CONN_HEAD && c->asked && c->in == NULL) {
+		if (silent >= s->opt.idle_timeout)
+			conn_dead(s, c, CLOSE_idle);
+	} else if (c->state == CONN_HEAD && silent >= s->opt.head_timeout) {
+		c->keep_alive = false;
+		conn_refuse(s, c, &(struct http_request){.method = HTTP_GET}, REFUSE_head_timeout);
+		if (c->state != CONN_HEAD)
+			hold_free(&c->in);
+	}
+}
+
+/* A listener that found no descriptors is asked again. */
+static void listener_rest(struct server *s, struct listener *l, bool rest)
+{
+	struct epoll_event e = {.events = rest ? 0 : EPOLLIN, .data.fd = l->fd};
+
+	if (l->fd >= 0 && l->resting != rest && s->sys->epoll_ctl(s->epoll, EPOLL_CTL_MOD, l->fd, &e) == 0)
+		l->resting = rest;
+}
+
+void tick(struct server *s)
+{
+	uint32_t words = (s->conns_max + 63) / 64, share = (words + s->sweep_ticks - 1) / s->sweep_ticks;
+	uint32_t end = s->sweep_word + share < words ? s->sweep_word + share : words;
+	char bytes[96];
+	struct buf frame = buf_fixed(bytes, sizeof bytes);
+
+	s->next_tick_ms = s->now_ms + TICK_MS;
+	sse_keepalive(&frame, s->wall_ms / 1000);
+	buf_clear(&s->keepalive);
+	s->keepalive_before = sse_chunk(&s->keepalive, buf_view(&frame));
+	for (uint32_t i = set_next(&s->open, s->sweep_word * 64); i < end * 64; i = set_next(&s->open, i + 1))
+		tick_conn(s, &s->conns[i]);
+	s->sweep_word = end == words ? 0 : end;
+	for (int i = 0; i < s->listener_count; i++)
+		listener_rest(s, &s->listeners[i], false);
+	log_floods_end(s);
+}
+
+/* ============================================================================================
+ * the system: the calls that the running server makes
+ * ============================================================================================ */
+
+static int sys_accept4(int fd, struct sockaddr *address, socklen_t *bytes, int flags)
+{
+	return accept4(fd, address, bytes, flags);
+}
+
+static int sys_recvmmsg(int fd, struct mmsghdr *messages, unsigned count)
+{
+	return recvmmsg(fd, messages, count, MSG_DONTWAIT, NULL);
+}
+
+static ssize_t sys_sendto(int fd, const void *bytes, size_t n, int flags, const struct sockaddr *to, socklen_t to_bytes)
+{
+	return sendto(fd, bytes, n, flags, to, to_bytes);
+}
+
+static int sys_getpeername(int fd, struct sockaddr *address, socklen_t *bytes)
+{
+	return getpeername(fd, address, bytes);
+}
+
+static int sys_bind(int fd, const struct sockaddr *address, socklen_t bytes)
+{
+	return bind(fd, address, bytes);
+}
+
+static int sys_connect(int fd, const struct sockaddr *address, socklen_t bytes)
+{
+	return connect(fd, address, bytes);
+}
+
+static int sys_open(const char *path, int flags)
+{
+	return open(path, flags | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0640);
+}
+
+const struct sys sys_linux = {
+	.accept4 = sys_accept4, .recv = recv, .sendmsg = sendmsg, .recvmmsg = sys_recvmmsg,
+	.sendto = sys_sendto, .shutdown = shutdown, .setsockopt = setsockopt, .getpeername = sys_getpeername,
+	.close = close, .epoll_ctl = epoll_ctl, .epoll_wait = epoll_wait, .socket = socket, .bind = sys_bind,
+	.listen = listen, .connect = sys_connect, .open = sys_open, .read = read, .write = write,
+	.poll = poll, .clock_gettime = clock_gettime,
+};
+
+static void clock_read(struct server *s)
+{
+	struct timespec t;
+
+	if (s->sys->clock_gettime(CLOCK_MONOTONIC, &t) == 0)
+		s->now_ms = (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+	if (s->sys->clock_gettime(CLOCK_REALTIME, &t) == 0)
+		s->wall_ms = (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+/* ============================================================================================
+ * sockets: opening them, and accepting
+ * ============================================================================================ */
+
+/* "--listen 127.0.0.1:80: what: why" */
+static bool socket_fail(struct buf *error, const char *flag, const char *address, const char *what, int why)
+{
+	buf_text(error, flag);
+	buf_byte(error, ' ');
+	buf_text(error, address);
+	buf_text(error, ": ");
+	buf_text(error, what);
+	if (why != 0) {
+		buf_text(error, ": ");
+		buf_text(error, strerror(why));
+	}
+	return false;
+}
+
+/* Does a program answer at this Unix socket? A path that nobody holds any more refuses. */
+static bool socket_is_live(struct server *s, const struct sockaddr_un *address, int type)
+{
+	int fd = s->sys->socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	bool live = fd >= 0 && (s->sys->connect(fd, (const struct sockaddr *)address, sizeof *address) == 0 || errno == EAGAIN);
+
+	if (fd >= 0)
+		s->sys->close(fd);
+	return live;
+}
+
+/*
+ * Binds a Unix socket to its path. It is bound to a name of its own first, given its permissions,
+ * and moved over the path: nobody finds it half made, and a stale path is replaced at once.
+ */
+static bool socket_bind_path(struct server *s, struct listener *l, const struct sockaddr_un *address, int type,
+	const char *flag, struct buf *error)
+{
+	struct sockaddr_un temporary = *address;
+	struct stat st;
+	struct buf own;
+	mode_t mask;
+	int bound;
+
+	if (lstat(address->sun_path, &st) == 0 && !S_ISSOCK(st.st_mode))
+		return socket_fail(error, flag, address->sun_path, "the path exists and is not a socket", 0);
+	if (socket_is_live(s, address, type))
+		return socket_fail(error, flag, address->sun_path, "another program is listening there", 0);
+	own = buf_fixed(temporary.sun_path, sizeof temporary.sun_path - 1);
+	own.len = strlen(temporary.sun_path);
+	buf_byte(&own, '.');
+	buf_number(&own, getpid());
+	unlink(temporary.sun_path);
+	mask = umask((mode_t)(0777 & ~s->opt.socket_mode));
+	bound = s->sys->bind(l->fd, (const struct sockaddr *)&temporary, sizeof temporary);
+	umask(mask);
+	if (bound < 0)
+		return socket_fail(error, flag, address->sun_path,
+			errno == ENOENT ? "cannot bind (is the directory there?)" : "cannot bind", errno);
+	if (lstat(temporary.sun_path, &st) < 0 || rename(temporary.sun_path, address->sun_path) < 0) {
+		socket_fail(error, flag, address->sun_path, "cannot put the socket in place", errno);
+		unlink(temporary.sun_path);
+		return false;
+	}
+	l->dev = st.st_dev;
+	l->ino = st.st_ino;
+	return true;
+}
+
+/* What every accepted connection inherits from its listener. */
+static void listener_tune(struct server *s, int fd, bool tcp)
+{
+	int one = 1, idle = 60, interval = 10, probes = 6;
+	int buffer = (int)s->opt.send_buffer, timeout = (int)s->opt.tcp_user_timeout;
+
+	s->sys->setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &buffer, sizeof buffer);
+	if (!tcp)
+		return;
+	s->sys->setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+	s->sys->setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof one);
+	s->sys->setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+	s->sys->setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof idle);
+	s->sys->setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval, sizeof interval);
+	s->sys->setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &probes, sizeof probes);
+	s->sys->setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &timeout, sizeof timeout);
+}
+
+static bool epoll_add(struct server *s, int fd, uint32_t events)
+{
+	struct epoll_event e = {.events = events, .data.fd = fd};
+
+	return s->sys->epoll_ctl(s->epoll, EPOLL_CTL_ADD, fd, &e) == 0;
+}
+
+/* Opens one --listen. IPv6 addresses take IPv6 only, but for ":PORT", which takes both. */
+static bool listener_open(struct server *s, struct listener *l, const char *text, struct buf *error)
+{
+	struct sockaddr_storage address;
+	socklen_t bytes;
+	bool tcp, both = text[0] == ':';
+	int only6 = !both;
+
+	address_read(text, &address, &bytes);
+	tcp = address.ss_family != AF_UNIX;
+	l->fd = s->sys->socket(address.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (l->fd < 0 && both && errno == EAFNOSUPPORT) {
+		char every[32] = "0.0.0.0";
+
+		strncat(every, text, sizeof every - 8);
+		return listener_open(s, l, every, error);
+	}
+	if (l->fd < 0)
+		return socket_fail(error, "--listen", text, "cannot open a socket", errno);
+	listener_tune(s, l->fd, tcp);
+	if (address.ss_family == AF_INET6)
+		s->sys->setsockopt(l->fd, IPPROTO_IPV6, IPV6_V6ONLY, &only6, sizeof only6);
+	if (!tcp) {
+		if (!socket_bind_path(s, l, (struct sockaddr_un *)(void *)&address, SOCK_STREAM, "--listen", error))
+			return false;
+		l->path = text + 5;
+	} else if (s->sys->bind(l->fd, (struct sockaddr *)&address, bytes) < 0) {
+		return socket_fail(error, "--listen", text, errno == EADDRINUSE
+			? "another program is listening there" : "cannot bind", errno);
+	}
+	if (s->sys->listen(l->fd, BACKLOG) < 0 || !epoll_add(s, l->fd, EPOLLIN))
+		return socket_fail(error, "--listen", text, "cannot listen", errno);
+	return true;
+}
+
+static bool datagrams_open(struct server *s, struct buf *error)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	struct listener *l = &s->datagrams;
+
+	memcpy(address.sun_path, s->opt.socket, strlen(s->opt.socket));
+	l->fd = s->sys->socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (l->fd < 0)
+		return socket_fail(error, "--socket", s->opt.socket, "cannot open a socket", errno);
+	if (!socket_bind_path(s, l, &address, SOCK_DGRAM, "--socket", error))
+		return false;
+	l->path = s->opt.socket;
+	return epoll_add(s, l->fd, EPOLLIN) || socket_fail(error, "--socket", s->opt.socket, "cannot poll", errno);
+}
+
+/* Closes a listener; its path goes too, unless another program has put its own there. */
+static void listener_close(struct server *s, struct listener *l)
+{
+	struct stat st;
+
+	if (l->path != NULL && l->ino != 0 && lstat(l->path, &st) == 0 && st.st_dev == l->dev && st.st_ino == l->ino)
+		unlink(l->path);
+	if (l->fd >= 0)
+		s->sys->close(l->fd);
+	*l = (struct listener){.fd = -1};
+}
+
+void listener_address(struct server *s, int i, struct buf *b)
+{
+	struct sockaddr_storage address = {0};
+	struct sockaddr_in *four = (struct sockaddr_in *)(void *)&address;
+	struct sockaddr_in6 *six = (struct sockaddr_in6 *)(void *)&address;
+	socklen_t bytes = sizeof address;
+	char text[INET6_ADDRSTRLEN] = "?";
+
+	if (s->listeners[i].path != NULL) {
+		buf_text(b, "unix:");
+		buf_text(b, s->listeners[i].path);
+		return;
+	}
+	getsockname(s->listeners[i].fd, (struct sockaddr *)&address, &bytes);
+	if (address.ss_family == AF_INET6) {
+		buf_byte(b, '[');
+		buf_text(b, inet_ntop(AF_INET6, &six->sin6_addr, text, sizeof text));
+		buf_byte(b, ']');
+	} else {
+		buf_text(b, inet_ntop(AF_INET, &four->sin_addr, text, sizeof text));
+	}
+	buf_byte(b, ':');
+	buf_number(b, ntohs(address.ss_family == AF_INET6 ? six->sin6_port : four->sin_port));
+}
+
+bool server_listen(struct server *s, struct buf *error)
+{
+	for (int i = 0; i < s->opt.listen.count; i++) {
+		struct buf *b;
+
+		if (!listener_open(s, &s->listeners[s->listener_count++], s->opt.listen.items[i], error))
+			return false;
+		b = log_begin(s, LOG_INFO, "listening");
+		buf_text(b, " address=");
+		listener_address(s, i, b);
+		log_end(s);
+	}
+	if (!datagrams_open(s, error))
+		return false;
+	log_text(log_begin(s, LOG_INFO, "listening"), "socket", s->opt.socket);
+	log_end(s);
+	s->spare = s->sys->open("/dev/null", O_RDONLY);
+	return true;
+}
+
+/*
+ * There are no descriptors: the spare one makes room for one client at a time, who is told to
+ * come back and leaves. Without it the client would hang, and the listener stay readable.
+ */
+static bool accept_shed(struct server *s, struct listener *l)
+{
+	struct buf *b = &s->scratch;
+	int fd;
+
+	s->count.accept_errors++;
+	log_text(log_flood(s, LOG_ERROR, FLOOD_accept, "accept_failed"), "error", strerror(errno));
+	log_end(s);
+	if (s->spare < 0 || (errno != EMFILE && errno != ENFILE))
+		return false;
+	s->sys->close(s->spare);
+	fd = s->sys->accept4(l->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+	if (fd >= 0) {
+		struct iovec iov;
+
+		s->sys->recv(fd, s->input, sizeof s->input, 0);
+		s->count.refused[REFUSE_no_descriptors]++;
+		buf_clear(&s->body);
+		sse_retry(&s->body, retry_ms(s));
+		buf_clear(b);
+		answer_begin(s, b, &(struct http_request){0}, 200);
+		buf_text(b, "Content-Type: text/event-stream\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n");
+		buf_span(b, buf_view(&s->body));
+		iov = (struct iovec){b->data, b->len};
+		s->sys->sendmsg(fd, &(struct msghdr){.msg_iov = &iov, .msg_iovlen = 1}, MSG_NOSIGNAL | MSG_DONTWAIT);
+		s->sys->shutdown(fd, SHUT_WR);
+		s->sys->close(fd);
+	}
+	s->spare = s->sys->open("/dev/null", O_RDONLY);
+	return fd >= 0 && s->spare >= 0;
+}
+
+static void accept_turn(struct server *s, struct listener *l)
+{
+	for (int i = 0; i < ACCEPTS_A_TURN; i++) {
+		int fd = s->sys->accept4(l->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+
+		if (fd < 0 && errno == EAGAIN)
+			return;
+		if (fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM)) {
+			if (accept_shed(s, l))
+				continue;
+			listener_rest(s, l, true);
+			return;
+		}
+		if (fd < 0)
+			continue; /* this client is gone already: ECONNABORTED and the like */
+		if ((uint32_t)fd >= s->conns_max || !epoll_add(s, fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET)) {
+			s->count.accept_errors++;
+			log_text(log_flood(s, LOG_ERROR, FLOOD_accept, "accept_failed"), "error", strerror(errno));
+			log_end(s);
+			s->sys->close(fd);
+			continue;
+		}
+		conn_open(s, fd);
+	}
+}
+
+/* ============================================================================================
+ * server, loop, main
+ * ============================================================================================ */
+
+/* Gives out parts of one reservation; with no memory yet it only adds up. */
+static void *reserve(struct server *s, size_t *at, size_t bytes)
+{
+	char *part = s->memory == NULL ? NULL : (char *)s->memory + *at;
+
+	*at += (bytes + 4095) / 4096 * 4096;
+	return part;
+}
+
+static void reserve_set(struct server *s, size_t *at, struct set *set)
+{
+	*set = (struct set){.words = reserve(s, at, (s->conns_max + 63) / 64 * sizeof *set->words), .max = s->conns_max};
+}
+
+static size_t reserve_all(struct server *s)
+{
+	size_t at = 0, events = 1;
+
+	/* No frame with its chunk takes less than 64 bytes of the ring. */
+	while (events < (size_t)s->opt.history / 64)
+		events *= 2;
+	s->ring = (struct ring){.size = (uint64_t)s->opt.history, .mask = (uint32_t)(events - 1)};
+	s->ring.bytes = reserve(s, &at, (size_t)s->opt.history);
+	s->ring.list = reserve(s, &at, events * sizeof *s->ring.list);
+	s->conns = reserve(s, &at, s->conns_max * sizeof *s->conns);
+	reserve_set(s, &at, &s->open);
+	reserve_set(s, &at, &s->streams);
+	reserve_set(s, &at, &s->dirty);
+	reserve_set(s, &at, &s->unread);
+	reserve_set(s, &at, &s->dead);
+	for (int i = 0; i < MAX_ROLES; i++)
+		reserve_set(s, &at, &s->roles[i].streams);
+	s->lists = (struct pool){.width = (uint32_t)s->opt.queue, .top = 1};
+	s->lists.numbers = reserve(s, &at, (s->conns_max + 1) * (size_t)s->opt.queue * sizeof(uint32_t));
+	s->users = reserve(s, &at, MAX_RECORDS * sizeof *s->users);
+	s->sessions = reserve(s, &at, MAX_RECORDS * sizeof *s->sessions);
+	s->users_by_id = (struct table){.records = (char *)s->users, .stride = sizeof *s->users};
+	s->users_by_id.slots = reserve(s, &at, table_slots(MAX_RECORDS) * sizeof(uint32_t));
+	s->sessions_by_key = (struct table){.records = (char *)s->sessions, .stride = sizeof *s->sessions};
+	s->sessions_by_key.slots = reserve(s, &at, table_slots(MAX_RECORDS) * sizeof(uint32_t));
+	s->intake.bytes = reserve(s, &at, INTAKE_BATCH * (size_t)s->opt.datagram);
+	s->compact = buf_fixed(reserve(s, &at, (size_t)s->opt.datagram), (size_t)s->opt.datagram);
+	return at;
+}
+
+/* All arrays, at their largest, in one mapping: pages that nobody touches cost nothing. */
+static bool server_reserve(struct server *s, struct buf *error)
+{
+	void *memory;
+
+	s->memory_bytes = reserve_all(s);
+	memory = mmap(NULL, s->memory_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (memory == MAP_FAILED) {
+		buf_text(error, "cannot reserve memory (");
+		buf_number(error, (int64_t)(s->memory_bytes >> 20));
+		buf_text(error, " MB; --history and --max-connections make it smaller): ");
+		buf_text(error, strerror(errno));
+		return false;
+	}
+	s->memory = memory;
+	reserve_all(s);
+	return true;
+}
+
+/* Ticks for a walk over all connections: a second, or a quarter of the shortest time to keep. */
+static uint32_t sweep_ticks(const struct options *o)
+{
+	int64_t times[] = {4000, o->keepalive, o->head_timeout, o->idle_timeout, o->write_stall}, least = times[0];
+
+	for (size_t i = 1; i < sizeof times / sizeof times[0]; i++)
+		if (times[i] < least)
+			least = times[i];
+	return (uint32_t)(least / 4 < TICK_MS ? 1 : least / 4 / TICK_MS);
+}
+
+bool server_init(struct server *s, const struct options *o, const struct sys *sys, uint32_t connections,
+	struct buf *error)
+{
+	memset(s, 0, sizeof *s);
+	s->opt = *o;
+	s->sys = sys;
+	s->epoll = s->signals = s->spare = s->datagrams.fd = -1;
+	for (int i = 0; i < MAX_LISTEN; i++)
+		s->listeners[i].fd = -1;
+	s->log.fd = STDERR_FILENO;
+	s->log.line = buf_fixed(s->log.bytes, sizeof s->log.bytes);
+	s->log.stamp_s = s->date_s = -1;
+	s->conns_max = connections;
+	s->conns_soft = connections > 2 * RESERVE_DESCRIPTORS ? connections - 2 * RESERVE_DESCRIPTORS : connections;
+	if (o->max_connections > 0 && o->max_connections < s->conns_soft)
+		s->conns_soft = (uint32_t)o->max_connections;
+	s->sweep_ticks = sweep_ticks(o);
+	s->scratch = s->body = buf_growable();
+	s->keepalive = buf_fixed(s->keepalive_bytes, sizeof s->keepalive_bytes);
+	s->intake.acks = buf_fixed(s->intake.ack_bytes, sizeof s->intake.ack_bytes);
+	s->users_top = s->sessions_top = 1;
+	clock_read(s);
+	s->next_tick_ms = s->now_ms;
+	if (getrandom(s->hash_key, sizeof s->hash_key, 0) != sizeof s->hash_key
+		|| getrandom(&s->random, sizeof s->random, 0) != sizeof s->random) {
+		buf_text(error, "cannot get random numbers: ");
+		buf_text(error, strerror(errno));
+		return false;
+	}
+	s->random |= 1;
+	if (!server_reserve(s, error))
+		return false;
+	s->ring.newest = (struct event_id){s->wall_ms, 0};
+	return tokens_load(s, error);
+}
+
+void server_free(struct server *s)
+{
+	for (uint32_t i = 0; s->memory != NULL && (i = set_next(&s->open, i)) != SET_END; i++)
+		conn_dead(s, &s->conns[i], CLOSE_shutdown);
+	if (s->memory != NULL)
+		conn_reap(s);
+	for (uint32_t i = 1; i < s->sessions_top; i++)
+		if (s->sessions[i].user != 0)
+			session_drop(s, i);
+	for (int i = 0; i < s->listener_count; i++)
+		listener_close(s, &s->listeners[i]);
+	listener_close(s, &s->datagrams);
+	for (int *fd = (int[]){s->epoll, s->signals, s->spare, -2}; *fd != -2; fd++)
+		if (*fd >= 0)
+			s->sys->close(*fd);
+	buf_free(&s->scratch);
+	buf_free(&s->body);
+	if (s->memory != NULL)
+		munmap(s->memory, s->memory_bytes);
+	s->memory = NULL;
+}
+
+/* No new streams; those that are there get what waits for them, a time to come back, and end. */
+static void server_drain(struct server *s)
+{
+	if (s->draining) {
+		s->stop = true;
+		return;
+	}
+	s->draining = true;
+	s->drain_until_ms = s->now_ms + s->opt.drain;
+	s->intake.readable = true; /* what is in the socket was accepted: it is taken in first */
+	log_number(log_begin(s, LOG_INFO, "draining"), "streams", s->streams.count);
+	log_end(s);
+	for (int i = 0; i < s->listener_count; i++)
+		listener_close(s, &s->listeners[i]);
+}
+
+static void drain_turn(struct server *s)
+{
+	if (s->datagrams.fd >= 0 && s->intake.next == s->intake.have && !s->intake.readable) {
+		listener_close(s, &s->datagrams);
+		for (uint32_t i = 0; (i = set_next(&s->open, i)) != SET_END; i++) {
+			struct conn *c = &s->conns[i];
+
+			if (c->state == CONN_STREAM && !c->blocked)
+				conn_dirty(s, c);
+			else if (c->state == CONN_HEAD && c->in == NULL && c->out == NULL)
+				conn_dead(s, c, CLOSE_shutdown);
+		}
+	}
+	if ((s->datagrams.fd < 0 && s->open.count == 0) || s->now_ms >= s->drain_until_ms)
+		s->stop = true;
+}
+
+static void log_reopen(struct server *s)
+{
+	int fd;
+
+	if (s->opt.log_file[0] == '\0')
+		return;
+	fd = s->sys->open(s->opt.log_file, O_WRONLY | O_APPEND | O_CREAT);
+	if (fd < 0) {
+		log_text(log_begin(s, LOG_ERROR, "log_file_not_reopened"), "error", strerror(errno));
+		log_end(s);
+		return;
+	}
+	log_flush(s);
+	s->sys->close(s->log.fd);
+	s->log.fd = fd;
+	log_begin(s, LOG_INFO, "log_file_reopened");
+	log_end(s);
+}
+
+static void tokens_reload(struct server *s)
+{
+	char text[8192];
+	struct buf error = buf_fixed(text, sizeof text);
+
+	if (tokens_load(s, &error))
+		log_number(log_begin(s, LOG_INFO, "tokens_read"), "tokens", s->sessions_by_key.count);
+	else
+		log_span(log_begin(s, LOG_ERROR, "tokens_not_read"), "error", buf_view(&error));
+	log_end(s);
+}
+
+static void signals_turn(struct server *s)
+{
+	struct signalfd_siginfo info;
+
+	while (s->sys->read(s->signals, &info, sizeof info) == (ssize_t)sizeof info) {
+		if (info.ssi_signo == SIGHUP)
+			tokens_reload(s);
+		else if (info.ssi_signo == SIGUSR1)
+			log_reopen(s);
+		else
+			server_drain(s);
+	}
+}
+
+static void server_event(struct server *s, int fd, uint32_t events)
+{
+	if (fd == s->signals) {
+		signals_turn(s);
+		return;
+	}
+	if (fd == s->datagrams.fd) {
+		s->intake.readable = true;
+		return;
+	}
+	for (int i = 0; i < s->listener_count; i++)
+		if (fd == s->listeners[i].fd) {
+			accept_turn(s, &s->listeners[i]);
+			return;
+		}
+	conn_event(s, &s->conns[fd], events);
+}
+
+void server_turn(struct server *s, int wait_ms)
+{
+	struct epoll_event events[512];
+	bool busy = s->dirty.count > 0 || s->unread.count > 0 || s->intake.next < s->intake.have || s->intake.readable;
+	int64_t tick_ms = s->next_tick_ms - s->now_ms;
+	int n;
+
+	if (busy)
+		wait_ms = 0;
+	else if ((s->open.count > 0 || s->log.whole > 0 || s->draining) && (wait_ms < 0 || wait_ms > tick_ms))
+		wait_ms = tick_ms > 0 ? (int)tick_ms : 0;
+	n = s->sys->epoll_wait(s->epoll, events, sizeof events / sizeof events[0], wait_ms);
+	clock_read(s);
+	for (int i = 0; i < n; i++)
+		server_event(s, events[i].data.fd, events[i].events);
+	for (uint32_t i = 0; (i = set_next(&s->unread, i)) != SET_END; i++)
+		conn_read(s, &s->conns[i], false);
+	intake_turn(s);
+	deliver_slice(s);
+	if (s->now_ms >= s->next_tick_ms)
+		tick(s);
+	if (s->draining)
+		drain_turn(s);
+	conn_reap(s);
+	log_flush(s);
+}
+
+/* ---- what only the process needs --------------------------------------------------------------- */
+
+static int fail(const char *what, const struct buf *error, int status)
+{
+	fprintf(stderr, "sse: %s%.*s\n", what, (int)error->len, error->data);
+	return status;
+}
+
+/* A socket must never become descriptor 0, 1 or 2. */
+static void standard_files(void)
+{
+	for (int fd = 0; fd <= 2; fd++)
+		if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) < 0)
+			_exit(1);
+}
+
+/* The file limit, made to fit --max-connections. */
+static uint32_t descriptors(const struct options *o)
+{
+	struct rlimit limit = {1024, 1024};
+	rlim_t want = MAX_CONNECTIONS;
+
+	getrlimit(RLIMIT_NOFILE, &limit);
+	if (o->max_connections > 0)
+		want = (rlim_t)o->max_connections;
+	want += 2 * RESERVE_DESCRIPTORS;
+	limit.rlim_cur = want < limit.rlim_max ? want : limit.rlim_max;
+	setrlimit(RLIMIT_NOFILE, &limit);
+	return (uint32_t)limit.rlim_cur;
+}
+
+static bool log_open(struct server *s, struct buf *error)
+{
+	struct stat st;
+
+	if (s->opt.log_file[0] != '\0')
+		s->log.fd = s->sys->open(s->opt.log_file, O_WRONLY | O_APPEND | O_CREAT);
+	if (s->log.fd < 0)
+		return socket_fail(error, "--log-file", s->opt.log_file, "cannot open", errno);
+	s->log.file = fstat(s->log.fd, &st) == 0 && S_ISREG(st.st_mode);
+	return true;
+}
+
+static bool signals_open(struct server *s)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGHUP);
+	sigaddset(&set, SIGUSR1);
+	signal(SIGPIPE, SIG_IGN);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	s->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	s->epoll = epoll_create1(EPOLL_CLOEXEC);
+	return s->signals >= 0 && s->epoll >= 0 && epoll_add(s, s->signals, EPOLLIN);
+}
+
+static int server_run(struct server *s, struct buf *error)
+{
+	if (!log_open(s, error))
+		return fail("", error, 2);
+	if (!signals_open(s)) {
+		buf_text(error, strerror(errno));
+		return fail("cannot start: ", error, 1);
+	}
+	if (!server_listen(s, error))
+		return fail("", error, 1);
+	log_number(log_begin(s, LOG_INFO, "ready"), "max_connections", s->conns_soft);
+	if (s->opt.max_connections > s->conns_soft)
+		log_text(&s->log.line, "note", "--max-connections is more than the file limit allows (ulimit -n)");
+	log_end(s);
+	while (!s->stop)
+		server_turn(s, -1);
+	for (uint32_t i = 0; (i = set_next(&s->streams, i)) != SET_END; i++)
+		conn_dead(s, &s->conns[i], CLOSE_shutdown);
+	log_number(log_begin(s, LOG_INFO, "stopped"), "events", (int64_t)s->count.events);
+	log_end(s);
+	log_flush(s);
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	static struct server server;
+	struct options options;
+	char text[8192];
+	struct buf error = buf_fixed(text, sizeof text), help = buf_growable();
+	int status = 0;
+
+	standard_files();
+	if (!options_read(&options, argc, argv, environ, &error)) {
+		status = fail("", &error, 2);
+	} else if (options.help) {
+		options_help(&help);
+		printf("%.*s", (int)help.len, help.data);
+	} else if (options.version) {
+		puts("sse " SSE_VERSION);
+	} else if (options.token_file[0] == '\0') {
+		buf_text(&error, "--token-file: missing; without it nobody may listen (lines TOKEN USER ROLE[,ROLE])");
+		status = fail("", &error, 2);
+	} else {
+		if (!server_init(&server, &options, &sys_linux, descriptors(&options), &error))
+			status = fail("", &error, 2);
+		else if (options.check_config)
+			puts("sse: the configuration is good");
+		else
+			status = server_run(&server, &error);
+		server_free(&server);
+	}
+	buf_free(&help);
+	options_free(&options);
+	return status;
+}

@@ -1,0 +1,686 @@
+/*
+ * sse.h - the map of sse.c: its data, and the contracts of the functions that can be tested
+ * without a socket. Not an API: nothing but sse.c and test/ includes it.
+ *
+ * Read it beside the comment on top of sse.c, which tells the life of an event. Units stand in
+ * the names (_ms, _bytes); an index of 0 means "none" in every array here.
+ */
+#ifndef SSE_H
+#define SSE_H
+
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE /* accept4, recvmmsg, memmem */
+#endif
+#include <poll.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <sys/un.h>
+#include <time.h>
+
+#define SSE_VERSION "0.1.0"
+
+enum {
+	MAX_NAME = 64,      /* bytes of an event's name, a user id, a role */
+	MAX_ROLES = 64,     /* different roles at a time: one bit each in a word */
+	MAX_DEPTH = 32,     /* nested arrays and objects in a line of JSON */
+	MAX_HEADERS = 100,  /* header lines in a request */
+	MAX_LISTEN = 16,    /* values of a repeatable option */
+	MAX_TOKENS = 100000, /* lines of a token file */
+	MAX_RECORDS = 2 * MAX_TOKENS + 1 /* while it is read again, old and new are both there */
+};
+
+/* Bytes somewhere else: nothing here owns them, and no NUL ends them. */
+struct span {
+	const char *p;
+	size_t n;
+};
+
+struct span span_of(const char *text); /* of a C string */
+bool span_is(struct span a, const char *text);
+bool span_same(struct span a, struct span b);
+/* As span_is, but A to Z and a to z are the same. */
+bool span_is_nocase(struct span a, const char *text);
+
+/* ---- buffers, sets, pools ---------------------------------------------------------------- */
+
+/*
+ * Bytes being written. A growable one is empty at first and belongs to the heap (buf_free); a
+ * fixed one stands over memory of its owner. What does not fit, or finds no memory, sets
+ * `failed` and is left out: append freely, check once.
+ */
+struct buf {
+	char *data;
+	size_t len, cap;
+	bool growable, failed;
+};
+
+struct buf buf_fixed(char *data, size_t cap);
+struct buf buf_growable(void);
+void buf_free(struct buf *b);
+void buf_clear(struct buf *b);
+void buf_bytes(struct buf *b, const void *bytes, size_t n);
+void buf_span(struct buf *b, struct span s);
+void buf_text(struct buf *b, const char *text);
+void buf_byte(struct buf *b, char c);
+void buf_number(struct buf *b, int64_t n);
+struct span buf_view(const struct buf *b);
+
+/* A set of small numbers, one bit each. Its words come from outside, zeroed: (max + 63) / 64. */
+struct set {
+	uint64_t *words;
+	uint32_t max;   /* numbers 0 .. max-1 may be in it */
+	uint32_t count; /* that many are */
+};
+#define SET_END UINT32_MAX
+
+bool set_has(const struct set *set, uint32_t i);
+void set_add(struct set *set, uint32_t i);
+void set_remove(struct set *set, uint32_t i);
+/* The first member that is >= from, or SET_END. */
+uint32_t set_next(const struct set *set, uint32_t from);
+
+/*
+ * Open addressing over an array of records that begin with their uint32_t hash: the slots hold
+ * record numbers. Linear probing, at most 3/4 full, no tombstones.
+ */
+struct table {
+	uint32_t *slots; /* mask + 1 of them; the table that is twice as large begins behind them */
+	uint32_t mask, count;
+	char *records;
+	size_t stride;
+};
+
+/* Walks the records with this hash: give 0 in *at first; returns 0 after the last. */
+uint32_t table_next(const struct table *t, uint32_t hash, uint32_t *at);
+/* The slots needed for so many records at the most. */
+size_t table_slots(uint32_t records_max);
+void table_add(struct table *t, uint32_t record);
+void table_remove(struct table *t, uint32_t record);
+
+/* ---- SHA-256 (FIPS 180-4), SipHash-1-3 ---------------------------------------------------- */
+
+void sha256(struct span in, uint8_t out[32]);
+/* A hash that an outsider cannot aim at: key is 16 random bytes. */
+uint32_t hash_span(const uint8_t key[16], struct span in);
+
+/* ---- JSON (RFC 8259) ---------------------------------------------------------------------- */
+
+/*
+ * A strict reader over one text. The first mistake sets `error` (what was expected) and `at`
+ * (the byte it was found at); every later call then returns false. UTF-8 is checked by Unicode
+ * table 3-7; arrays and objects nest MAX_DEPTH deep.
+ */
+struct json {
+	struct span text;
+	size_t at;
+	int depth;
+	bool more; /* the innermost array or object had an element before */
+	const char *error;
+};
+
+struct json json_begin(struct span text);
+/* The kind of the next value: one of { [ " 0 t f n, or 0 for none of them. */
+char json_peek(struct json *j);
+/* Any one value. If compact is given, it is appended there without insignificant white space. */
+bool json_value(struct json *j, struct buf *compact);
+/* A string, its escapes undone, appended to out as UTF-8. A lone surrogate is an error. */
+bool json_string(struct json *j, struct buf *out);
+/* A number without fraction and exponent, 0 to 2^53. */
+bool json_integer(struct json *j, int64_t *out);
+/* Opens '{' or '['. Then json_more(j, '}' or ']') before each element, until it says false. */
+bool json_open(struct json *j, char bracket);
+bool json_more(struct json *j, char bracket);
+/* A member's name and its colon. */
+bool json_key(struct json *j, struct buf *out);
+/* True if nothing but white space is left. */
+bool json_end(struct json *j);
+/* Fails at the byte `at`, unless something failed before. Returns false. */
+bool json_fail(struct json *j, size_t at, const char *error);
+/* Appends s as a JSON string: quoted, and escaped where RFC 8259 section 7 asks for it. */
+void json_write_string(struct buf *b, struct span s);
+
+/* ---- HTTP/1.1 (RFC 9110, RFC 9112) -------------------------------------------------------- */
+
+/* Why a request is refused: name in the log and metrics, status, text of the answer. */
+#define REFUSALS(X) \
+	X(bad_line_end, 400, "a line of the head must end in CR LF") \
+	X(bad_byte, 400, "a control character in the head") \
+	X(bad_request_line, 400, "expected: METHOD SP TARGET SP HTTP/1.1") \
+	X(bad_target, 400, "the target must be a path, a URL, or * for OPTIONS") \
+	X(bad_escape, 400, "a % in the target must stand before two hex digits, not of a control character") \
+	X(bad_header, 400, "a header line must be NAME: VALUE, without space before the colon") \
+	X(folded_header, 400, "a header line must not begin with white space") \
+	X(no_host, 400, "the Host header is missing") \
+	X(two_hosts, 400, "the Host header must be given once") \
+	X(bad_host, 400, "the Host header is not a host") \
+	X(repeated_header, 400, "Authorization and Origin must be given once") \
+	X(bad_length, 400, "Content-Length must be one number") \
+	X(length_and_encoding, 400, "Content-Length and Transfer-Encoding exclude each other") \
+	X(encoding_in_http10, 400, "HTTP/1.0 has no Transfer-Encoding") \
+	X(two_tokens, 400, "the token must be given once") \
+	X(no_token, 401, "a token is needed") \
+	X(unknown_token, 401, "the token is not valid") \
+	X(origin_not_allowed, 403, "this origin may not ask: see --cors-origin") \
+	X(no_such_path, 404, "no such path") \
+	X(method_not_allowed, 405, "this path answers GET, HEAD and OPTIONS") \
+	X(head_timeout, 408, "the head of the request did not arrive in time") \
+	X(body_not_allowed, 413, "requests here have no body") \
+	X(target_too_long, 414, "the target of the request is too long") \
+	X(unknown_expectation, 417, "the only expectation known is 100-continue") \
+	X(head_too_large, 431, "the head of the request is too large") \
+	X(too_many_headers, 431, "the request has too many headers") \
+	X(unknown_method, 501, "the method is not known") \
+	X(unknown_encoding, 501, "the Transfer-Encoding is not known") \
+	X(bad_version, 505, "only HTTP/1.1 and HTTP/1.0 are served") \
+	X(too_many_connections, 503, "too many connections") \
+	X(too_many_streams, 503, "too many streams of this user") \
+	X(no_descriptors, 503, "no file descriptors left") \
+	X(no_memory, 503, "no memory left") \
+	X(draining, 503, "the server is going down")
+
+enum refusal {
+	REFUSE_NONE,
+#define X(name, status, text) REFUSE_##name,
+	REFUSALS(X)
+#undef X
+	REFUSE_COUNT
+};
+
+const char *refusal_name(enum refusal why);
+int refusal_status(enum refusal why);
+
+enum http_method { HTTP_GET, HTTP_HEAD, HTTP_OPTIONS, HTTP_KNOWN, HTTP_UNKNOWN };
+
+struct http_limits {
+	size_t head_bytes, target_bytes;
+};
+
+/* How far a head has been looked at: all zero at its first byte. */
+struct http_scan {
+	uint32_t at;    /* bytes that need no second look */
+	uint32_t line;  /* where the current line begins */
+	uint32_t lines; /* lines that are whole */
+};
+
+struct http_request {
+	enum http_method method;
+	bool http10;
+	bool keep_alive;         /* the client would send another request on this connection */
+	bool has_body;           /* or says so: nothing behind this head can be trusted */
+	struct span path, query; /* as sent, still percent-encoded */
+	struct span host;
+	struct span origin, authorization; /* .p is NULL if absent */
+	struct span last_event_id;         /* so is this one; empty if given twice */
+	bool preflight; /* has Access-Control-Request-Method */
+};
+
+/*
+ * Looks at bytes[0..n) of a head that began at bytes[0]; give the same scan again with more
+ * bytes. Returns the head's length with its empty line, 0 if it is not whole yet, or -refusal as
+ * soon as a byte shows that it can't become a request that is served. O(n) over all calls.
+ */
+int http_scan(struct http_scan *scan, const char *bytes, size_t n, const struct http_limits *limits);
+/* Takes a whole head, as http_scan measured it, apart. Returns REFUSE_NONE or what is wrong;
+ * *r then holds what was understood before that. */
+enum refusal http_parse(struct span head, struct http_request *r);
+/* Appends in without its percent escapes. False for a bad escape or one of a control character. */
+bool http_unescape(struct span in, struct buf *out);
+/*
+ * Finds a parameter of a query (WHATWG URL 5.1, but + stays a +); its value is appended to out,
+ * unescaped. Returns how often it occurs, or -1 for a bad escape anywhere in the query.
+ */
+int http_parameter(struct span query, const char *name, struct buf *out);
+/* The token of "Bearer T" or "Token T"; .p is NULL for any other scheme or form. */
+struct span http_bearer(struct span authorization);
+/* Appends "Sun, 06 Nov 1994 08:49:37 GMT" (RFC 9110 section 5.6.7). */
+void http_date(struct buf *b, int64_t unix_s);
+
+/* ---- Server-Sent Events (WHATWG HTML section 9.2) ------------------------------------------- */
+
+/* An event's id, "<ms>-<n>": wall clock, and a counter within the millisecond. */
+struct event_id {
+	int64_t ms;
+	uint32_t n;
+};
+
+/* What an event's frame is made of. */
+struct sse_event {
+	struct event_id id;
+	struct span name;
+	struct span data; /* one line of JSON */
+	int64_t timestamp;
+};
+
+void sse_id(struct buf *b, struct event_id id);
+/* "id: ...\ndata: {"event":...,"data":...,"timestamp":...}\n\n" */
+void sse_frame(struct buf *b, const struct sse_event *e);
+void sse_keepalive(struct buf *b, int64_t unix_s);
+/* "retry: MS\n\n" */
+void sse_retry(struct buf *b, int64_t retry_ms);
+void sse_connected(struct buf *b, struct event_id newest);
+/* body as one chunk of HTTP/1.1 (RFC 9112 section 7.1). Returns the bytes before the body. */
+size_t sse_chunk(struct buf *b, struct span body);
+
+/* ---- options ------------------------------------------------------------------------------ */
+
+/* type, field, flag, default, least, most, placeholder, help. One row is all there is to an
+ * option: flag, SSE_ variable, key of the configuration file, --help. */
+#define OPTIONS(X) \
+	X(LIST, listen, "listen", "127.0.0.1:8090", 0, 0, "ADDR", \
+		"HOST:PORT, [IPV6]:PORT, :PORT (every address) or unix:/PATH; repeatable") \
+	X(TEXT, socket, "socket", "/run/sse/sse.sock", 1, 98, "PATH", \
+		"the Unix datagram socket that events come in by") \
+	X(MODE, socket_mode, "socket-mode", "0660", 0, 0777, "MODE", \
+		"permissions of the Unix sockets") \
+	X(TEXT, token_file, "token-file", "", 0, 4095, "PATH", \
+		"who may listen: lines TOKEN USER ROLE[,ROLE]; read again on SIGHUP") \
+	X(LIST, cors_origin, "cors-origin", "", 0, 0, "ORIGIN", \
+		"an origin whose pages may listen, or *; repeatable") \
+	X(TEXT, prefix, "prefix", "/api/v1/sse", 0, 1024, "PATH", \
+		"what stands before /events/ and /stats/") \
+	X(TEXT, log_file, "log-file", "", 0, 4095, "PATH", \
+		"append the audit log here, not to stderr; opened anew on SIGUSR1") \
+	X(LEVEL, log_level, "log-level", "info", 0, 2, "LEVEL", \
+		"error, warning or info (one line an event)") \
+	X(COUNT, queue, "queue", "100", 2, 10000, "EVENTS", \
+		"events that may wait for one stream; one more, and it is closed as slow") \
+	X(BYTES, history, "history", "64M", 65536, INT64_C(1) << 36, "BYTES", \
+		"memory for events: at least 1.25 x queue x datagram") \
+	X(BYTES, datagram, "datagram", "200K", 256, 4194304, "BYTES", \
+		"the longest datagram taken") \
+	X(DURATION, keepalive, "keepalive", "30s", 50, 86400000, "TIME", \
+		"a stream silent for so long gets a keepalive") \
+	X(DURATION, retry, "retry", "3s", 1, 3600000, "TIME", \
+		"when a browser that lost its stream comes back") \
+	X(DURATION, retry_jitter, "retry-jitter", "1s", 0, 3600000, "TIME", \
+		"up to so much more, at random") \
+	X(COUNT, max_connections, "max-connections", "0", 0, 1000000, "N", \
+		"connections at a time; 0: the file limit less a reserve") \
+	X(COUNT, streams_per_user, "streams-per-user", "32", 1, 1000000, "N", \
+		"streams one user may hold") \
+	X(BYTES, target, "target", "8K", 64, 65536, "BYTES", \
+		"the longest request target (414)") \
+	X(BYTES, head, "head", "16K", 256, 65536, "BYTES", \
+		"the largest request head (431)") \
+	X(DURATION, head_timeout, "head-timeout", "10s", 50, 3600000, "TIME", \
+		"a head not whole after so long is refused (408)") \
+	X(DURATION, idle_timeout, "idle-timeout", "60s", 50, 86400000, "TIME", \
+		"a kept-alive connection that asks nothing is closed") \
+	X(DURATION, write_stall, "write-stall", "30s", 50, 3600000, "TIME", \
+		"a stream that has events waiting and takes none is closed") \
+	X(BYTES, send_buffer, "send-buffer", "128K", 4096, 1073741824, "BYTES", \
+		"the kernel's buffer of a connection (SO_SNDBUF)") \
+	X(DURATION, tcp_user_timeout, "tcp-user-timeout", "60s", 1000, 86400000, "TIME", \
+		"a peer that acknowledges nothing for so long is gone") \
+	X(DURATION, drain, "drain", "5s", 0, 3600000, "TIME", \
+		"how long TERM waits for streams to take what is theirs")
+
+struct option_list {
+	const char *items[MAX_LISTEN];
+	int count;
+	int source; /* of these items: a source of more weight replaces them all */
+};
+
+#define FIELD_LIST(field) struct option_list field;
+#define FIELD_TEXT(field) const char *field;
+#define FIELD_MODE(field) int64_t field;
+#define FIELD_LEVEL(field) int64_t field;
+#define FIELD_COUNT(field) int64_t field;
+#define FIELD_BYTES(field) int64_t field;
+#define FIELD_DURATION(field) int64_t field;
+struct options {
+#define X(type, field, flag, preset, least, most, placeholder, help) FIELD_##type(field)
+	OPTIONS(X)
+#undef X
+	char *file_text; /* the configuration file: values from it point in here */
+	bool help, version, check_config;
+};
+
+/*
+ * Defaults, then the file (--config or SSE_CONFIG), then SSE_* of env, then argv. Texts stay
+ * where they are: argv, env, file_text. Returns false with one line in error (no newline).
+ */
+bool options_read(struct options *o, int argc, char **argv, char **env, struct buf *error);
+void options_free(struct options *o);
+/* The text of --help. */
+void options_help(struct buf *b);
+
+/* ---- ring: the owner of events --------------------------------------------------------------- */
+
+struct event {
+	uint64_t at;     /* where its bytes begin: counted from the start of time, modulo ring size */
+	uint32_t bytes;  /* all of them: chunk size line, frame, CR LF */
+	uint32_t before; /* of the chunk size line: an HTTP/1.0 stream gets what is inside */
+	struct event_id id;
+};
+
+/*
+ * Frames as they stand on the wire, oldest overwritten first. Events are numbered one by one;
+ * those from oldest to next-1 are there. A frame never wraps around the ring's end.
+ */
+struct ring {
+	char *bytes;
+	uint64_t size;      /* of bytes */
+	struct event *list; /* event number n stands at n & mask */
+	uint32_t mask;
+	uint32_t oldest, next; /* numbers; they wrap around, so compare differences */
+	uint64_t end;          /* where the next frame begins, counted as event.at */
+	struct event_id newest;
+};
+
+/* The id after the newest: never going back, also where the clock does. */
+struct event_id ring_next_id(const struct ring *r, int64_t wall_ms);
+/* Copies a frame in as a chunk, over the oldest events where need be. Returns its number. The
+ * frame and 16 bytes more must fit the ring. */
+uint32_t ring_append(struct ring *r, struct event_id id, struct span frame);
+/* NULL if it has been overwritten. */
+const struct event *ring_event(const struct ring *r, uint32_t number);
+/* An event's bytes for a stream with or without chunks. */
+struct span ring_bytes(const struct ring *r, const struct event *e, bool chunked);
+
+/* ---- users, roles, sessions ------------------------------------------------------------------- */
+
+/* Somebody with a session. An id of at most 24 bytes stands in the record, a longer one on the heap. */
+struct user {
+	uint32_t hash;
+	uint32_t first;    /* stream: the list goes on by conn.next */
+	uint32_t streams;
+	uint32_t sessions; /* the record is free when no session names it */
+	uint8_t id_bytes;
+	bool excluded;     /* from the event that is being routed */
+	union {
+		char here[24];
+		char *heap;
+		uint32_t next_free;
+	} id;
+};
+
+/* What an authority said about a token: who it is, and in which roles. Keyed by the token's
+ * SHA-256; the token itself is not kept. */
+struct session {
+	uint32_t hash;
+	uint32_t user;  /* 0: the record is free, and roles the next free one */
+	uint64_t roles; /* one bit each */
+	uint8_t key[32];
+	bool listed;    /* stands in the token file that was read last */
+};
+
+struct role {
+	uint32_t sessions;
+	uint8_t bytes;
+	char name[MAX_NAME];
+	struct set streams;
+};
+
+/* What a user id or role must be: 1 to 64 bytes, no control characters. NULL, or what is wrong. */
+const char *name_error(struct span name);
+
+/* ---- connections --------------------------------------------------------------------------------- */
+
+#define CLOSE_REASONS(X) \
+	X(done, "the answer was sent") \
+	X(gone, "the client closed") \
+	X(reset, "the connection broke") \
+	X(slow, "more events waited than the queue holds") \
+	X(stalled, "took nothing for the time of --write-stall") \
+	X(revoked, "the authority took the token back") \
+	X(chatter, "kept sending on a stream") \
+	X(idle, "a kept-alive connection asked nothing") \
+	X(refused, "the request was refused") \
+	X(no_memory, "no memory") \
+	X(shutdown, "the server is going down")
+
+enum close_reason {
+#define X(name, text) CLOSE_##name,
+	CLOSE_REASONS(X)
+#undef X
+	CLOSE_COUNT
+};
+
+enum conn_state {
+	CONN_FREE,
+	CONN_HEAD,    /* waits for a request, or for the rest of its head */
+	CONN_STREAM,  /* gets events */
+	CONN_CLOSING, /* the last bytes are on their way; what comes in is dropped */
+	CONN_DEAD     /* to be reaped at the end of the turn */
+};
+
+/* Bytes that wait: of a head that is not whole, or of an answer the kernel did not take. */
+struct hold {
+	uint32_t at, len, cap; /* bytes[at..len) wait */
+	char bytes[];
+};
+
+/*
+ * A connection, in one cache line. Its number is its descriptor: the kernel gives the lowest
+ * that is free, so the array stays dense.
+ */
+struct conn {
+	uint8_t state;
+	bool chunked : 1;    /* HTTP/1.1: a stream's frames are chunks */
+	bool keep_alive : 1; /* another request may follow */
+	bool blocked : 1;    /* the kernel took less than it was given: wait for EPOLLOUT */
+	bool starved : 1;    /* blocked, but by want of kernel memory: EPOLLOUT won't tell, tick looks */
+	bool crowded : 1;    /* not tried since it holds half a queue */
+	bool ended : 1;      /* the peer sends no more */
+	bool finished : 1;   /* we send no more: shutdown was called */
+	bool abort : 1;      /* close by reset, what the kernel holds is dropped */
+	bool shed : 1;       /* over --max-connections: gets the overload answer */
+	bool asked : 1;      /* had an answer already: may wait for --idle-timeout */
+	uint32_t serial;     /* its name in the log */
+	uint32_t since_ms;   /* of the last progress; what that is depends on the state */
+	uint32_t opened_ds;  /* when the stream began, in tenths of a second */
+	struct hold *in, *out;
+	union {
+		struct http_scan scan; /* CONN_HEAD */
+		struct {               /* CONN_STREAM; session is 0 in any other state */
+			uint32_t session;
+			uint32_t next, prev; /* streams of the same user */
+			uint32_t run_first;  /* pending: the events run_first .. run_first + run - 1, ... */
+			uint16_t run, listed;
+			uint32_t list;       /* ... then `listed` numbers in this block of the pool */
+			uint32_t sent;       /* bytes of the oldest pending event that are written */
+			uint32_t dropped;    /* bytes that came in and were dropped (CONN_CLOSING too) */
+		} stream;
+	} u;
+};
+
+/* Blocks of opt.queue numbers for pending lists. Block 0 is none. */
+struct pool {
+	uint32_t *numbers;
+	uint32_t width; /* numbers a block */
+	uint32_t free;  /* first free block: each begins with the next one's number */
+	uint32_t top;   /* blocks from here on were never used */
+};
+
+/* ---- the system ------------------------------------------------------------------------------------ */
+
+/* Every call the running server makes; a test puts its own in. Contracts are those of the calls. */
+struct sys {
+	int (*accept4)(int, struct sockaddr *, socklen_t *, int);
+	ssize_t (*recv)(int, void *, size_t, int);
+	ssize_t (*sendmsg)(int, const struct msghdr *, int);
+	int (*recvmmsg)(int, struct mmsghdr *, unsigned);
+	ssize_t (*sendto)(int, const void *, size_t, int, const struct sockaddr *, socklen_t);
+	int (*shutdown)(int, int);
+	int (*setsockopt)(int, int, int, const void *, socklen_t);
+	int (*getpeername)(int, struct sockaddr *, socklen_t *);
+	int (*close)(int);
+	int (*epoll_ctl)(int, int, int, struct epoll_event *);
+	int (*epoll_wait)(int, struct epoll_event *, int, int);
+	int (*socket)(int, int, int);
+	int (*bind)(int, const struct sockaddr *, socklen_t);
+	int (*listen)(int, int);
+	int (*connect)(int, const struct sockaddr *, socklen_t);
+	int (*open)(const char *, int);
+	ssize_t (*read)(int, void *, size_t);
+	ssize_t (*write)(int, const void *, size_t);
+	int (*poll)(struct pollfd *, nfds_t, int);
+	int (*clock_gettime)(clockid_t, struct timespec *);
+};
+extern const struct sys sys_linux;
+
+/* ---- the server --------------------------------------------------------------------------------------- */
+
+enum log_level { LOG_ERROR, LOG_WARNING, LOG_INFO };
+
+/* Lines that may come in floods: at most `most` in `window_ms`, then one that says how many more. */
+#define FLOODS(X) \
+	X(accept, 1, 10000) \
+	X(datagram, 100, 1000) \
+	X(ack, 1, 10000) \
+	X(memory, 1, 10000) \
+	X(limit, 1, 10000)
+enum flood {
+#define X(name, most, window_ms) FLOOD_##name,
+	FLOODS(X)
+#undef X
+	FLOOD_COUNT
+};
+
+struct log {
+	int fd;
+	bool file;       /* a write to it does not wait for a reader */
+	bool failing;    /* the last write failed: said once, and counted */
+	bool torn;       /* it ended within a line */
+	char bytes[65536];
+	struct buf line; /* over bytes: whole lines not yet written, then the one being made */
+	struct buf none; /* takes a line below --log-level */
+	size_t whole;    /* bytes of whole lines */
+	int64_t stamp_s; /* of the text in stamp */
+	char stamp[24];
+	uint64_t dropped, dropped_said;
+	struct {
+		int64_t since_ms;
+		uint32_t count, more;
+	} floods[FLOOD_COUNT];
+};
+
+enum { INTAKE_BATCH = 32 };
+
+/* Datagrams taken from the socket, and how far the present one has been read. */
+struct intake {
+	bool readable; /* the socket may hold more */
+	int have, next;
+	size_t at; /* in datagram `next` */
+	char *bytes;
+	struct mmsghdr messages[INTAKE_BATCH];
+	struct iovec iov[INTAKE_BATCH];
+	struct sockaddr_un names[INTAKE_BATCH];
+	char ack_bytes[32768];
+	struct buf acks;
+};
+
+struct listener {
+	int fd;
+	bool resting;     /* accept failed for want of descriptors: not polled until the next tick */
+	const char *path; /* of a Unix socket, else NULL; dev and ino: remove only what is ours */
+	dev_t dev;
+	ino_t ino;
+};
+
+struct counters {
+	uint64_t events, deliveries, sends, sent_bytes, connections, streams;
+	uint64_t datagrams, lines, bad_lines, acks_lost, accept_errors, held;
+	uint64_t refused[REFUSE_COUNT], closed[CLOSE_COUNT];
+};
+
+/* All there is: no state outside. */
+struct server {
+	struct options opt;
+	const struct sys *sys;
+	int64_t now_ms;  /* monotonic, read once a turn */
+	int64_t wall_ms; /* unix time */
+	struct counters count;
+	struct log log;
+
+	int epoll, signals;
+	int spare; /* a descriptor held back, so that a client can be told there are none */
+	struct listener listeners[MAX_LISTEN];
+	int listener_count;
+	struct listener datagrams; /* the socket events come in by */
+	bool draining, stop;
+	int64_t drain_until_ms;
+
+	struct ring ring;
+
+	/* connections, by descriptor */
+	struct conn *conns;
+	uint32_t conns_max;  /* length of the array and of every set of connections */
+	uint32_t conns_soft; /* more than so many open: overload */
+	uint32_t serial;
+	struct set open;     /* every state but CONN_FREE */
+	struct set streams;
+	struct set dirty;    /* something to write, and not blocked */
+	struct set unread;   /* the kernel may hold input for it */
+	struct set dead;     /* to be reaped */
+	struct pool lists;
+	uint32_t cursor;       /* where the next slice of dirty connections begins */
+	uint32_t crowded;      /* connections not tried since they hold half a queue */
+	uint64_t pass_from;    /* ring.end when the pass over the dirty ones began */
+	uint32_t sweep_word;   /* where the next tick's walk begins */
+	uint32_t sweep_ticks;  /* ticks that a walk over all connections takes */
+	int64_t next_tick_ms;
+	void *memory;          /* every array here is a part of it */
+	size_t memory_bytes;
+
+	/* who they are; record 0 of each is none */
+	uint8_t hash_key[16];
+	uint64_t random;
+	struct user *users;
+	uint32_t users_top, users_free;
+	uint32_t users_online;
+	struct table users_by_id;
+	struct session *sessions;
+	uint32_t sessions_top, sessions_free;
+	struct table sessions_by_key;
+	struct role roles[MAX_ROLES];
+
+	struct intake intake;
+	struct buf scratch;   /* growable: an answer or a frame in the making */
+	struct buf body;      /* growable: what goes into it */
+	struct buf compact;   /* fixed, one datagram long: an event's data */
+	struct buf keepalive; /* fixed: the chunk of this tick's keepalive */
+	size_t keepalive_before;
+	char keepalive_bytes[128];
+	char date[32];        /* of the Date header, for second date_s */
+	int64_t date_s;
+	char input[65536];    /* what was received last */
+	struct iovec iov[1024];
+};
+
+/*
+ * Reserves memory and reads the token file; opens no sockets. connections: how many descriptors
+ * there may be. False with a line in error. server_free undoes it.
+ */
+bool server_init(struct server *s, const struct options *o, const struct sys *sys, uint32_t connections,
+	struct buf *error);
+void server_free(struct server *s);
+/* Reads --token-file again. False, with a line in error and nothing changed, if it has a mistake. */
+bool tokens_load(struct server *s, struct buf *error);
+/* A new connection with this descriptor, and bytes that came in on it. */
+struct conn *conn_open(struct server *s, int fd);
+void conn_feed(struct server *s, struct conn *c, const char *bytes, size_t n);
+/* Takes one line of a datagram; appends its answer, one line without the newline, to ack. */
+void datagram_line(struct server *s, struct span line, struct buf *ack);
+/* Writes a slice of the dirty connections. */
+void deliver_slice(struct server *s);
+/* May the loop take in more events now? False while streams not yet tried hold half a queue. */
+bool deliver_keeps_up(const struct server *s);
+/* Whatever time asks for: deadlines, keepalives. Call it once s->next_tick_ms has come. */
+void tick(struct server *s);
+/* Closes what was found dead in this turn. */
+void conn_reap(struct server *s);
+/* Opens the sockets; false with a line in error. */
+bool server_listen(struct server *s, struct buf *error);
+/* One turn of the loop: waits at most wait_ms, less if there is work. */
+void server_turn(struct server *s, int wait_ms);
+/* The address listener i is bound to, "127.0.0.1:8090". */
+void listener_address(struct server *s, int i, struct buf *b);
+
+#endif
