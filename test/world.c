@@ -1,0 +1,406 @@
+/* world.c - see world.h. */
+#include "world.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { LOG_FD = 2, DATAGRAM_FD = 3, EPOLL_FD = 4, FIRST_CLIENT = 10, ROOM_AT_ALL = 250 };
+
+struct world world;
+
+static struct fake_fd *fake(int fd)
+{
+	cr_assert(fd >= 0 && fd < WORLD_FDS, "descriptor %d", fd);
+	return &world.fds[fd];
+}
+
+static ssize_t fails_with(int error)
+{
+	errno = error;
+	return -1;
+}
+
+/* ---- the fakes ---- */
+
+static int fake_accept4(int fd, struct sockaddr *address, socklen_t *bytes, int flags)
+{
+	(void)fd, (void)address, (void)bytes, (void)flags;
+	return (int)fails_with(EAGAIN);
+}
+
+static ssize_t fake_recv(int fd, void *bytes, size_t n, int flags)
+{
+	struct fake_fd *f = fake(fd);
+
+	(void)flags;
+	cr_assert(f->open, "recv on descriptor %d, which is closed", fd);
+	if (f->fails != 0 && f->in.len == 0 && !f->eof)
+		return fails_with(f->fails);
+	if (f->in.len == 0)
+		return f->eof ? 0 : fails_with(EAGAIN);
+	n = n < f->in.len ? n : f->in.len;
+	memcpy(bytes, f->in.data, n);
+	memmove(f->in.data, f->in.data + n, f->in.len - n);
+	f->in.len -= n;
+	return (ssize_t)n;
+}
+
+static ssize_t fake_sendmsg(int fd, const struct msghdr *message, int flags)
+{
+	struct fake_fd *f = fake(fd);
+	size_t all = 0;
+
+	cr_assert(f->open && !f->shut, "sendmsg on descriptor %d, which is closed or shut", fd);
+	cr_assert(flags & MSG_NOSIGNAL, "without MSG_NOSIGNAL");
+	f->sends++;
+	if (f->fails != 0) {
+		int error = f->fails;
+
+		f->fails = 0;
+		return fails_with(error);
+	}
+	if (f->room == 0)
+		return fails_with(EAGAIN);
+	for (size_t i = 0; i < message->msg_iovlen && f->room > 0; i++) {
+		size_t n = message->msg_iov[i].iov_len < f->room ? message->msg_iov[i].iov_len : f->room;
+
+		cr_assert_gt(message->msg_iov[i].iov_len, 0);
+		buf_bytes(&f->out, message->msg_iov[i].iov_base, n);
+		if (f->room != SIZE_MAX)
+			f->room -= n;
+		all += n;
+	}
+	return (ssize_t)all;
+}
+
+static int fake_recvmmsg(int fd, struct mmsghdr *messages, unsigned count)
+{
+	unsigned n = 0;
+
+	cr_assert_eq(fd, DATAGRAM_FD);
+	for (; n < count && world.datagram_first < world.datagram_count; n++) {
+		struct msghdr *m = &messages[n].msg_hdr;
+		struct sockaddr_un from = {.sun_family = AF_UNIX, .sun_path = "\0test"};
+		size_t have = world.datagrams[world.datagram_first].n, room = m->msg_iov->iov_len;
+
+		memcpy(m->msg_iov->iov_base, world.datagrams[world.datagram_first].bytes, have < room ? have : room);
+		messages[n].msg_len = (unsigned)(have < room ? have : room);
+		m->msg_flags = have > room ? MSG_TRUNC : 0;
+		m->msg_namelen = 0;
+		if (world.datagrams[world.datagram_first].bound) {
+			memcpy(m->msg_name, &from, sizeof(sa_family_t) + 5);
+			m->msg_namelen = sizeof(sa_family_t) + 5;
+		}
+		world.datagram_first++;
+	}
+	return n > 0 ? (int)n : (int)fails_with(EAGAIN);
+}
+
+static ssize_t fake_sendto(int fd, const void *bytes, size_t n, int flags, const struct sockaddr *to, socklen_t to_bytes)
+{
+	(void)to, (void)to_bytes;
+	cr_assert_eq(fd, DATAGRAM_FD);
+	cr_assert(flags & MSG_DONTWAIT, "an ack must not wait for its sender");
+	if (world.ack_errno != 0)
+		return fails_with(world.ack_errno);
+	buf_bytes(&world.acks, bytes, n);
+	buf_byte(&world.acks, '\n');
+	return (ssize_t)n;
+}
+
+static int fake_shutdown(int fd, int how)
+{
+	(void)how;
+	cr_assert(fake(fd)->open);
+	fake(fd)->shut = true;
+	return 0;
+}
+
+static int fake_setsockopt(int fd, int level, int name, const void *value, socklen_t bytes)
+{
+	(void)value, (void)bytes;
+	if (level == SOL_SOCKET && name == SO_LINGER)
+		fake(fd)->reset = true;
+	return 0;
+}
+
+static int fake_getpeername(int fd, struct sockaddr *address, socklen_t *bytes)
+{
+	(void)fd, (void)bytes;
+	address->sa_family = AF_UNIX;
+	return 0;
+}
+
+static int fake_close(int fd)
+{
+	struct fake_fd *f = fake(fd);
+
+	if (fd >= FIRST_CLIENT)
+		cr_assert(f->open, "descriptor %d is closed twice", fd);
+	f->open = false;
+	f->closes++;
+	return 0;
+}
+
+static int fake_epoll_ctl(int epoll, int op, int fd, struct epoll_event *e)
+{
+	(void)epoll, (void)op, (void)fd, (void)e;
+	return 0;
+}
+
+static int fake_epoll_wait(int epoll, struct epoll_event *events, int most, int wait_ms)
+{
+	(void)epoll, (void)events, (void)most, (void)wait_ms;
+	return 0;
+}
+
+static ssize_t fake_write(int fd, const void *bytes, size_t n)
+{
+	cr_assert_eq(fd, LOG_FD);
+	if (world.log_errno != 0)
+		return fails_with(world.log_errno);
+	buf_bytes(&world.log, bytes, n);
+	return (ssize_t)n;
+}
+
+static int fake_clock_gettime(clockid_t clock, struct timespec *t)
+{
+	int64_t ms = clock == CLOCK_REALTIME ? world.wall_ms : world.now_ms;
+
+	*t = (struct timespec){ms / 1000, ms % 1000 * 1000000};
+	return 0;
+}
+
+static const struct sys fake_sys = {
+	.accept4 = fake_accept4, .recv = fake_recv, .sendmsg = fake_sendmsg, .recvmmsg = fake_recvmmsg,
+	.sendto = fake_sendto, .shutdown = fake_shutdown, .setsockopt = fake_setsockopt,
+	.getpeername = fake_getpeername, .close = fake_close, .epoll_ctl = fake_epoll_ctl,
+	.epoll_wait = fake_epoll_wait, .write = fake_write, .clock_gettime = fake_clock_gettime,
+};
+
+/* ---- the world ---- */
+
+void world_tokens(const char *text)
+{
+	char path[96];
+	FILE *f;
+
+	snprintf(path, sizeof path, "%s/tokens", world.dir);
+	f = fopen(path, "w");
+	cr_assert_not_null(f);
+	fputs(text, f);
+	fclose(f);
+}
+
+void world_start(const char *tokens, ...)
+{
+	static char path[96], program[] = "sse", flag[] = "--token-file";
+	static struct options options;
+	char *argv[64] = {program, flag, path}, *env[] = {NULL}, text[512];
+	struct buf error = buf_fixed(text, sizeof text);
+	int argc = 3;
+	va_list list;
+
+	va_start(list, tokens);
+	for (char *arg; (arg = va_arg(list, char *)) != NULL; argc++)
+		argv[argc] = arg;
+	va_end(list);
+	strcpy(world.dir, "/tmp/sse-world-XXXXXX");
+	cr_assert_not_null(mkdtemp(world.dir));
+	snprintf(path, sizeof path, "%s/tokens", world.dir);
+	world_tokens(tokens);
+	world.now_ms = 1000000;
+	world.wall_ms = 1704110400000;
+	world.acks = world.log = buf_growable();
+	for (int i = 0; i < WORLD_FDS; i++)
+		world.fds[i].in = world.fds[i].out = buf_growable();
+	cr_assert(options_read(&options, argc, argv, env, &error), "%.*s", (int)error.len, error.data);
+	world.server = calloc(1, sizeof *world.server);
+	cr_assert(server_init(world.server, &options, &fake_sys, ROOM_AT_ALL, &error), "%.*s", (int)error.len, error.data);
+	world.server->log.fd = LOG_FD;
+	world.server->log.file = true;
+	world.server->datagrams.fd = DATAGRAM_FD;
+	world.server->epoll = EPOLL_FD;
+}
+
+void world_stop(void)
+{
+	char path[96];
+
+	world_settle();
+	server_free(world.server);
+	for (int i = FIRST_CLIENT; i < WORLD_FDS; i++) {
+		cr_expect(!world.fds[i].open, "descriptor %d is left open", i);
+		buf_free(&world.fds[i].in);
+		buf_free(&world.fds[i].out);
+	}
+	buf_free(&world.acks);
+	buf_free(&world.log);
+	free(world.server);
+	snprintf(path, sizeof path, "%s/tokens", world.dir);
+	unlink(path);
+	rmdir(world.dir);
+}
+
+void world_settle(void)
+{
+	struct server *s = world.server;
+
+	for (int i = 0; i < 10000; i++) {
+		if (world.datagram_first < world.datagram_count)
+			s->intake.readable = true;
+		server_turn(s, 0);
+		if (s->dirty.count == 0 && s->unread.count == 0 && s->intake.next == s->intake.have
+			&& (s->datagrams.fd < 0 || world.datagram_first == world.datagram_count))
+			return;
+	}
+	cr_assert(false, "the server never comes to rest");
+}
+
+void world_pass(int64_t ms)
+{
+	world_settle();
+	for (int64_t passed = 0; passed < ms; passed += 50) {
+		world.now_ms += 50;
+		world.wall_ms += 50;
+		world_settle();
+	}
+}
+
+/* ---- clients ---- */
+
+int client_open(void)
+{
+	for (int fd = FIRST_CLIENT; fd < ROOM_AT_ALL; fd++) {
+		struct fake_fd *f = fake(fd);
+
+		if (f->open)
+			continue;
+		buf_clear(&f->in);
+		buf_clear(&f->out);
+		*f = (struct fake_fd){.open = true, .room = SIZE_MAX, .in = f->in, .out = f->out, .closes = f->closes};
+		conn_open(world.server, fd);
+		return fd;
+	}
+	cr_assert(false, "no descriptors left");
+	return -1;
+}
+
+void client_says_bytes(int fd, const char *bytes, size_t n)
+{
+	buf_bytes(&fake(fd)->in, bytes, n);
+	if (fake(fd)->open)
+		conn_event(world.server, client_conn(fd), EPOLLIN);
+	world_settle();
+}
+
+void client_says(int fd, const char *text)
+{
+	client_says_bytes(fd, text, strlen(text));
+}
+
+const char *client_hears(int fd)
+{
+	struct fake_fd *f = fake(fd);
+	const char *text;
+
+	buf_byte(&f->out, '\0');
+	f->out.len--;
+	text = f->out.data + f->heard;
+	f->heard = f->out.len;
+	return text;
+}
+
+const char *client_hears_frames(int fd)
+{
+	static struct buf frames = {.growable = true};
+	const char *text = client_hears(fd), *body = strstr(text, "\r\n\r\n");
+
+	buf_clear(&frames);
+	if (strncmp(text, "HTTP/", 5) == 0 && body != NULL)
+		text = body + 4;
+	while (*text != '\0') {
+		char *end;
+		size_t n = strtoul(text, &end, 16);
+
+		cr_assert(end > text && strncmp(end, "\r\n", 2) == 0, "not a chunk: %.40s", text);
+		text = end + 2;
+		cr_assert_geq(strlen(text), n + 2, "a chunk is cut");
+		buf_bytes(&frames, text, n);
+		cr_assert(strncmp(text + n, "\r\n", 2) == 0, "a chunk does not end in CR LF");
+		text += n + 2;
+		if (n == 0)
+			buf_text(&frames, "[end]");
+	}
+	buf_byte(&frames, '\0');
+	return frames.data;
+}
+
+void client_room(int fd, size_t bytes)
+{
+	fake(fd)->room = bytes;
+	if (bytes > 0)
+		conn_event(world.server, client_conn(fd), EPOLLOUT);
+	world_settle();
+}
+
+void client_ends(int fd)
+{
+	fake(fd)->eof = true;
+	conn_event(world.server, client_conn(fd), EPOLLIN | EPOLLRDHUP);
+	world_settle();
+}
+
+void client_resets(int fd)
+{
+	fake(fd)->fails = ECONNRESET;
+	conn_event(world.server, client_conn(fd), EPOLLIN | EPOLLERR | EPOLLHUP);
+	world_settle();
+}
+
+struct conn *client_conn(int fd)
+{
+	return &world.server->conns[fd];
+}
+
+int stream_open(const char *token)
+{
+	int fd = client_open();
+	char request[512];
+
+	snprintf(request, sizeof request, "GET /api/v1/sse/events/?token=%s HTTP/1.1\r\nHost: a\r\n\r\n", token);
+	client_says(fd, request);
+	cr_assert_eq(client_conn(fd)->state, CONN_STREAM, "%s", client_hears(fd));
+	client_hears(fd);
+	return fd;
+}
+
+/* ---- Django ---- */
+
+void django_queues(const char *text)
+{
+	size_t n = strlen(text);
+
+	cr_assert_lt(world.datagram_count, (int)(sizeof world.datagrams / sizeof world.datagrams[0]));
+	cr_assert_leq(n, sizeof world.datagrams[0].bytes);
+	memcpy(world.datagrams[world.datagram_count].bytes, text, n);
+	world.datagrams[world.datagram_count].n = n;
+	world.datagrams[world.datagram_count++].bound = true;
+}
+
+const char *django_says(const char *text)
+{
+	buf_clear(&world.acks);
+	world.datagram_first = world.datagram_count = 0;
+	django_queues(text);
+	world_settle();
+	if (world.acks.len > 0)
+		world.acks.len--;
+	buf_byte(&world.acks, '\0');
+	return world.acks.data;
+}

@@ -1,0 +1,84 @@
+/*
+ * world.h - a server without sockets, for tests: every system call is a fake that a test can
+ * script, and time is what the test says.
+ *
+ * A client is a descriptor: client_open gives one, client_says sends bytes to the server,
+ * client_hears returns what the server wrote since the last time. The kernel's buffer of a
+ * client is as large as the test makes it (client_room), and fails as the test says.
+ */
+#ifndef WORLD_H
+#define WORLD_H
+
+#include "sse.h"
+
+#include <criterion/criterion.h>
+
+enum { WORLD_FDS = 256 };
+
+struct fake_fd {
+	bool open;      /* between client_open and the server's close */
+	bool shut;      /* the server called shutdown(SHUT_WR) */
+	bool reset;     /* the server closed it with SO_LINGER 0 */
+	int closes;     /* how often the server closed it */
+	size_t room;    /* bytes the kernel takes; SIZE_MAX: any number */
+	int fails;      /* errno of the next sendmsg, 0: none */
+	bool eof;       /* the client sends no more */
+	struct buf in;  /* what the server has not read yet */
+	struct buf out; /* what it wrote */
+	size_t heard;   /* of out: returned by client_hears */
+	int sends;      /* sendmsg calls */
+};
+
+struct world {
+	struct server *server;
+	struct fake_fd fds[WORLD_FDS];
+	int64_t now_ms, wall_ms; /* what the clocks say */
+	char dir[64];            /* has `tokens` and `log` */
+	struct buf acks;         /* datagrams sent back: each with a newline behind it */
+	int ack_errno;           /* sendto fails with it */
+	struct {
+		char bytes[8192];
+		size_t n;
+		bool bound;
+	} datagrams[512]; /* waiting in the socket */
+	int datagram_first, datagram_count;
+	struct buf log; /* what was written to the log */
+	int log_errno;  /* write to the log fails with it */
+};
+
+extern struct world world; /* one a test: Criterion runs each in a process of its own */
+
+/*
+ * Starts the server with these options beside --token-file, which has the given text. The list
+ * of options ends with NULL. 250 connections are possible.
+ */
+void world_start(const char *tokens, ...);
+void world_stop(void); /* checks that nothing is left open */
+/* Writes the token file anew. */
+void world_tokens(const char *text);
+
+/* Turns of the loop until there is nothing to do; time stands still. */
+void world_settle(void);
+/* Lets time pass in steps of TICK, with turns in between. */
+void world_pass(int64_t ms);
+
+int client_open(void);
+void client_says(int fd, const char *text);
+void client_says_bytes(int fd, const char *bytes, size_t n);
+/* What was written to it since the last call; a C string that lives until the next call. */
+const char *client_hears(int fd);
+/* The same, with the chunks of a chunked stream taken apart. Drops the head, if there is one. */
+const char *client_hears_frames(int fd);
+void client_room(int fd, size_t bytes); /* and tells the server by EPOLLOUT */
+void client_ends(int fd);               /* half-close */
+void client_resets(int fd);
+struct conn *client_conn(int fd);
+/* Opens a stream with this token, settles, and swallows the greeting. */
+int stream_open(const char *token);
+
+/* A datagram from a bound sender is put in the socket; nothing happens before world_settle. */
+void django_queues(const char *text);
+/* The same, settled; returns the ack. */
+const char *django_says(const char *text);
+
+#endif
