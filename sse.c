@@ -3578,7 +3578,7 @@ static void conn_read(struct server *s, struct conn *c, bool ending)
 	}
 }
 
-static void conn_event(struct server *s, struct conn *c, uint32_t events)
+void conn_event(struct server *s, struct conn *c, uint32_t events)
 {
 	if (c->state == CONN_FREE || c->state == CONN_DEAD)
 		return;

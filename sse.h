@@ -666,6 +666,8 @@ bool tokens_load(struct server *s, struct buf *error);
 /* A new connection with this descriptor, and bytes that came in on it. */
 struct conn *conn_open(struct server *s, int fd);
 void conn_feed(struct server *s, struct conn *c, const char *bytes, size_t n);
+/* What epoll says of it: EPOLLIN, EPOLLOUT, ... */
+void conn_event(struct server *s, struct conn *c, uint32_t events);
 /* Takes one line of a datagram; appends its answer, one line without the newline, to ack. */
 void datagram_line(struct server *s, struct span line, struct buf *ack);
 /* Writes a slice of the dirty connections. */
