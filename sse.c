@@ -4643,13 +4643,14 @@ static bool log_open(struct server *s, struct buf *error)
 
 static bool signals_open(struct server *s)
 {
+	static const int taken[] = {SIGTERM, SIGINT, SIGHUP, SIGUSR1};
 	sigset_t set;
 
 	sigemptyset(&set);
-	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGINT);
-	sigaddset(&set, SIGHUP);
-	sigaddset(&set, SIGUSR1);
+	for (size_t i = 0; i < sizeof taken / sizeof taken[0]; i++) {
+		sigaddset(&set, taken[i]);
+		signal(taken[i], SIG_DFL); /* a shell ignores INT for what it starts with & */
+	}
 	signal(SIGPIPE, SIG_IGN);
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	s->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
