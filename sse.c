@@ -70,8 +70,11 @@ enum {
 	SLICE_CONNS = 256,           /* connections written between two looks at the datagrams ... */
 	SLICE_BYTES = 4 << 20,       /* ... or so many bytes */
 	WRITE_BYTES = 512 << 10,     /* a write carries no more frames once it has so many bytes */
+	REQUESTS_A_TURN = 16,        /* of one connection, before the others get theirs */
+	PATIENCE_MS = 100,           /* for a stream whose kernel buffer is full, until it is called slow */
 	LINES_A_TURN = 1000,         /* of datagrams, before streams and connections get theirs */
 	TICK_MS = 50,
+	HELD_MS = 10,                /* how often it is looked whether patience has come to its end */
 	ACCEPTS_A_TURN = 256,
 	RESERVE_DESCRIPTORS = 32,    /* beyond --max-connections: to tell a client that it is one too many */
 	DROP_MAX = 65536,            /* bytes a client may send where nobody listens */
@@ -193,7 +196,7 @@ static bool buf_room(struct buf *b, size_t n)
 
 void buf_bytes(struct buf *b, const void *bytes, size_t n)
 {
-	if (n > 0 && buf_room(b, n)) {
+	if (n > 0 && !b->failed && buf_room(b, n)) {
 		memcpy(b->data + b->len, bytes, n);
 		b->len += n;
 	}
@@ -265,6 +268,8 @@ void set_add(struct set *set, uint32_t i)
 	if (!set_has(set, i)) {
 		set->words[i / 64] |= UINT64_C(1) << i % 64;
 		set->count++;
+		if (i >= set->high)
+			set->high = i + 1;
 	}
 }
 
@@ -278,10 +283,10 @@ void set_remove(struct set *set, uint32_t i)
 
 uint32_t set_next(const struct set *set, uint32_t from)
 {
-	uint32_t word = from / 64, words = (set->max + 63) / 64;
+	uint32_t word = from / 64, words = (set->high + 63) / 64;
 	uint64_t bits;
 
-	if (from >= set->max || set->count == 0)
+	if (from >= set->high || set->count == 0)
 		return SET_END;
 	bits = set->words[word] & ~UINT64_C(0) << from % 64;
 	while (bits == 0) {
@@ -413,30 +418,30 @@ static uint32_t rotate_right(uint32_t x, int n)
 
 static void sha256_block(uint32_t state[8], const uint8_t block[64])
 {
-	uint32_t w[64], v[8];
+	uint32_t w[64], a = state[0], b = state[1], c = state[2], d = state[3];
+	uint32_t e = state[4], f = state[5], g = state[6], h = state[7];
 
 	for (int i = 0; i < 16; i++)
 		w[i] = (uint32_t)block[4 * i] << 24 | (uint32_t)block[4 * i + 1] << 16
 			| (uint32_t)block[4 * i + 2] << 8 | block[4 * i + 3];
 	for (int i = 16; i < 64; i++) {
-		uint32_t a = w[i - 15], b = w[i - 2];
+		uint32_t x = w[i - 15], y = w[i - 2];
 
-		w[i] = w[i - 16] + (rotate_right(a, 7) ^ rotate_right(a, 18) ^ a >> 3)
-			+ w[i - 7] + (rotate_right(b, 17) ^ rotate_right(b, 19) ^ b >> 10);
+		w[i] = w[i - 16] + (rotate_right(x, 7) ^ rotate_right(x, 18) ^ x >> 3)
+			+ w[i - 7] + (rotate_right(y, 17) ^ rotate_right(y, 19) ^ y >> 10);
 	}
-	memcpy(v, state, sizeof v);
 	for (int i = 0; i < 64; i++) {
-		uint32_t s1 = rotate_right(v[4], 6) ^ rotate_right(v[4], 11) ^ rotate_right(v[4], 25);
-		uint32_t t1 = v[7] + s1 + ((v[4] & v[5]) ^ (~v[4] & v[6])) + sha256_round[i] + w[i];
-		uint32_t s0 = rotate_right(v[0], 2) ^ rotate_right(v[0], 13) ^ rotate_right(v[0], 22);
-		uint32_t t2 = s0 + ((v[0] & v[1]) ^ (v[0] & v[2]) ^ (v[1] & v[2]));
+		uint32_t s1 = rotate_right(e, 6) ^ rotate_right(e, 11) ^ rotate_right(e, 25);
+		uint32_t t1 = h + s1 + ((e & f) ^ (~e & g)) + sha256_round[i] + w[i];
+		uint32_t s0 = rotate_right(a, 2) ^ rotate_right(a, 13) ^ rotate_right(a, 22);
+		uint32_t t2 = s0 + ((a & b) ^ (a & c) ^ (b & c));
 
-		memmove(v + 1, v, 7 * sizeof v[0]);
-		v[4] += t1;
-		v[0] = t1 + t2;
+		h = g, g = f, f = e, e = d + t1;
+		d = c, c = b, b = a, a = t1 + t2;
 	}
-	for (int i = 0; i < 8; i++)
-		state[i] += v[i];
+	explicit_bzero(w, sizeof w); /* it was a token */
+	state[0] += a, state[1] += b, state[2] += c, state[3] += d;
+	state[4] += e, state[5] += f, state[6] += g, state[7] += h;
 }
 
 void sha256(struct span in, uint8_t out[32])
@@ -537,7 +542,7 @@ static void json_space(struct json *j)
 {
 	char c;
 
-	while ((c = json_byte(j)) == ' ' || c == '\t' || c == '\n' || c == '\r')
+	while (j->error == NULL && ((c = json_byte(j)) == ' ' || c == '\t' || c == '\n' || c == '\r'))
 		j->at++;
 }
 
@@ -987,27 +992,44 @@ static enum http_method http_method(struct span name)
 	return HTTP_UNKNOWN;
 }
 
+/* reg-name of RFC 3986 section 3.2.2, but for the comma, which no host has; may be empty. */
+static bool is_host_name(struct span name)
+{
+	for (size_t i = 0; i < name.n; i++) {
+		char c = name.p[i];
+
+		if (c == '%') {
+			if (name.n - i < 3 || hex_digit(name.p[i + 1]) < 0 || hex_digit(name.p[i + 2]) < 0)
+				return false;
+			i += 2;
+		} else if (!is_alnum(c) && (c == '\0' || strchr("-._~!$&'()*+;=", c) == NULL)) {
+			return false;
+		}
+	}
+	return true;
+}
+
 /* A host and port as in a Host header; may be empty (RFC 9112 section 3.2). */
 static bool is_host(struct span host)
 {
-	bool in_brackets = host.n > 0 && host.p[0] == '[';
-	size_t i = in_brackets ? 1 : 0;
+	struct span port = host, name;
+	char six[INET6_ADDRSTRLEN];
+	struct in6_addr ignored;
 
-	for (; i < host.n; i++) {
-		char c = host.p[i];
-
-		if (in_brackets ? c == ']' : c == ':')
-			break;
-		if (in_brackets ? hex_digit(c) < 0 && c != ':' && c != '.'
-				: !is_alnum(c) && (c == '\0' || strchr("-._~%!$&'()*+;=", c) == NULL))
+	if (host.n > 0 && host.p[0] == '[') {
+		name = span_from(span_cut(&port, ']'), 1);
+		if (name.n + 2 > host.n || name.n >= sizeof six || (port.n > 0 && port.p[0] != ':'))
 			return false;
+		memcpy(six, name.p, name.n);
+		six[name.n] = '\0';
+		if (inet_pton(AF_INET6, six, &ignored) != 1)
+			return false;
+		span_cut(&port, ':');
+	} else if (!is_host_name(span_cut(&port, ':'))) {
+		return false;
 	}
-	if (in_brackets && (i == host.n || i++ < 3))
-		return false;
-	if (i < host.n && host.p[i++] != ':')
-		return false;
-	for (; i < host.n; i++)
-		if (!is_digit(host.p[i]))
+	for (size_t i = 0; i < port.n; i++)
+		if (!is_digit(port.p[i]))
 			return false;
 	return true;
 }
@@ -1034,7 +1056,7 @@ static enum refusal http_target(struct span target, struct http_request *r)
 		while (host < rest.n && rest.p[host] != '/' && rest.p[host] != '?')
 			host++;
 		r->host = (struct span){rest.p, host};
-		if (host == 0 || !is_host(r->host))
+		if (host == 0 || rest.p[0] == ':' || !is_host(r->host))
 			return REFUSE_bad_target;
 		rest = span_from(rest, host);
 	}
@@ -1077,8 +1099,7 @@ static enum refusal http_line_fits(struct span line, const struct http_limits *l
 }
 
 /* A line is whole, the one that ends before bytes[end]. True if it is the head's empty line. */
-static bool http_scan_line(struct http_scan *scan, const char *bytes, uint32_t end,
-	const struct http_limits *limits, enum refusal *why)
+static bool http_scan_line(struct http_scan *scan, const char *bytes, uint32_t end, enum refusal *why)
 {
 	struct span line = {bytes + scan->line, end - scan->line};
 	struct http_request ignored;
@@ -1087,48 +1108,49 @@ static bool http_scan_line(struct http_scan *scan, const char *bytes, uint32_t e
 	if (line.n == 0)
 		return scan->lines > 0; /* empty lines before a request are skipped: RFC 9112 section 2.2 */
 	if (scan->lines++ == 0) {
-		*why = http_line_fits(line, limits);
-		if (*why == REFUSE_NONE)
-			*why = http_request_line(line, &ignored);
+		*why = http_request_line(line, &ignored);
 	} else if (scan->lines > MAX_HEADERS + 1) {
 		*why = REFUSE_too_many_headers;
 	}
 	return false;
 }
 
+/* A byte that ends nothing and is allowed anywhere in a head. */
+static bool is_plain(char c)
+{
+	return ((unsigned char)c >= ' ' && c != 0x7f) || c == '\t';
+}
+
 int http_scan(struct http_scan *scan, const char *bytes, size_t n, const struct http_limits *limits)
 {
-	size_t end = n < limits->head_bytes ? n : limits->head_bytes;
+	uint32_t end = (uint32_t)(n < limits->head_bytes ? n : limits->head_bytes);
 	enum refusal why = REFUSE_NONE;
 
-	while (scan->at < end) {
-		unsigned char c = (unsigned char)bytes[scan->at];
-
-		if (scan->lines == 0 && scan->at == scan->line && c >= ' ' && !is_token((struct span){bytes + scan->at, 1}))
+	for (;;) {
+		if (scan->lines == 0 && scan->line < end && is_plain(bytes[scan->line])
+			&& !is_token((struct span){bytes + scan->line, 1}))
 			return -REFUSE_bad_request_line;
-		if ((c >= ' ' && c != 0x7f) || c == '\t') {
+		while (scan->at < end && is_plain(bytes[scan->at]))
 			scan->at++;
-			continue;
-		}
-		if (c == '\n')
-			return -REFUSE_bad_line_end;
-		if (c != '\r')
-			return -REFUSE_bad_byte;
+		if (scan->lines == 0)
+			why = http_line_fits((struct span){bytes + scan->line, scan->at - scan->line}, limits);
+		if (why != REFUSE_NONE)
+			return -(int)why;
+		if (scan->at >= end)
+			break;
+		if (bytes[scan->at] != '\r')
+			return bytes[scan->at] == '\n' ? -REFUSE_bad_line_end : -REFUSE_bad_byte;
 		if (scan->at + 1 == n)
 			break;
 		if (bytes[scan->at + 1] != '\n')
 			return -REFUSE_bad_line_end;
 		scan->at += 2;
-		if (http_scan_line(scan, bytes, scan->at - 2, limits, &why))
+		if (http_scan_line(scan, bytes, scan->at - 2, &why))
 			return scan->at <= limits->head_bytes ? (int)scan->at : -REFUSE_head_too_large;
 		if (why != REFUSE_NONE)
 			return -(int)why;
 	}
-	if (scan->lines == 0)
-		why = http_line_fits((struct span){bytes + scan->line, end - scan->line}, limits);
-	if (why == REFUSE_NONE && n > limits->head_bytes)
-		why = REFUSE_head_too_large;
-	return -(int)why;
+	return n > limits->head_bytes ? -REFUSE_head_too_large : 0;
 }
 
 /* What http_parse must remember of the headers until it has seen them all. */
@@ -1253,33 +1275,28 @@ bool http_unescape(struct span in, struct buf *out)
 				return false;
 			i += 2;
 		}
-		buf_byte(out, c);
+		if (out != NULL)
+			buf_byte(out, c);
 	}
 	return true;
 }
 
 int http_parameter(struct span query, const char *name, struct buf *out)
 {
-	size_t want = strlen(name), from = out->len;
+	char bytes[32];
 	int found = 0;
 
 	while (query.n > 0) {
 		struct span value = span_cut(&query, '&'), key = span_cut(&value, '=');
+		struct buf plain = buf_fixed(bytes, sizeof bytes);
+		bool wanted;
 
-		from = out->len;
-		if (!http_unescape(key, out))
+		if (!http_unescape(key, &plain))
 			return -1;
-		if (out->len - from == want && memcmp(out->data + from, name, want) == 0) {
-			out->len = from;
-			found++;
-			if (!http_unescape(value, out))
-				return -1;
-			continue;
-		}
-		out->len = from;
-		if (!http_unescape(value, out))
+		wanted = !plain.failed && span_is(buf_view(&plain), name);
+		found += wanted;
+		if (!http_unescape(value, wanted ? out : NULL))
 			return -1;
-		out->len = from;
 	}
 	return found;
 }
@@ -1388,7 +1405,9 @@ size_t sse_chunk(struct buf *b, struct span body)
  * options: one table (OPTIONS in sse.h) feeds flags, environment, file and --help
  * ============================================================================================ */
 
-enum option_type { TYPE_LIST, TYPE_TEXT, TYPE_MODE, TYPE_LEVEL, TYPE_COUNT, TYPE_BYTES, TYPE_DURATION };
+enum option_type {
+	TYPE_ADDRESSES, TYPE_ORIGINS, TYPE_TEXT, TYPE_PREFIX, TYPE_MODE, TYPE_LEVEL, TYPE_COUNT, TYPE_BYTES, TYPE_DURATION
+};
 
 /* Where a value came from; a higher one wins. */
 enum option_source { SOURCE_PRESET, SOURCE_FILE, SOURCE_ENV, SOURCE_FLAG };
@@ -1460,8 +1479,12 @@ static void option_show(struct buf *b, enum option_type type, int64_t n)
 static void option_takes(struct buf *b, const struct option *o)
 {
 	switch (o->type) {
-	case TYPE_LIST:
+	case TYPE_ADDRESSES:
+	case TYPE_ORIGINS:
 		buf_text(b, o->help);
+		return;
+	case TYPE_PREFIX:
+		buf_text(b, "nothing, or a path that begins with / and does not end with it");
 		return;
 	case TYPE_TEXT:
 		buf_text(b, "a text of ");
@@ -1556,11 +1579,19 @@ static bool address_read(const char *text, struct sockaddr_storage *address, soc
 /* "*", "null", or scheme://host[:port] as a browser writes it in Origin: no path, no slash. */
 static bool origin_check(const char *text)
 {
-	const char *host = strstr(text, "://");
+	struct span host = span_of(text), scheme = span_cut(&host, ':');
 
 	if (strcmp(text, "*") == 0 || strcmp(text, "null") == 0)
 		return true;
-	return host != NULL && host > text && host[3] != '\0' && is_host(span_of(host + 3));
+	for (const char *p = text; *p != '\0'; p++)
+		if (*p != lower(*p))
+			return false; /* a browser writes none of it in capitals */
+	for (size_t i = 0; i < scheme.n; i++)
+		if (!is_alnum(scheme.p[i]) && (i == 0 || strchr("+-.", scheme.p[i]) == NULL))
+			return false;
+	if (scheme.n == 0 || is_digit(scheme.p[0]) || host.n < 3 || host.p[0] != '/' || host.p[1] != '/' || host.p[2] == ':')
+		return false;
+	return is_host(span_from(host, 2));
 }
 
 static bool list_add(struct option_list *list, const char *value, int source)
@@ -1583,12 +1614,14 @@ static bool option_set(struct options *o, const struct option *row, const char *
 	socklen_t bytes;
 
 	switch (row->type) {
-	case TYPE_LIST:
-		if (row->offset == offsetof(struct options, listen) && !address_read(value, &address, &bytes))
-			return false;
-		if (row->offset == offsetof(struct options, cors_origin) && value[0] != '\0' && !origin_check(value))
-			return false;
-		return list_add(field, value, source);
+	case TYPE_ADDRESSES:
+		return address_read(value, &address, &bytes) && list_add(field, value, source);
+	case TYPE_ORIGINS:
+		return (value[0] == '\0' || origin_check(value)) && list_add(field, value, source);
+	case TYPE_PREFIX:
+		*(const char **)field = value;
+		return value[0] == '\0' || (value[0] == '/' && value[strlen(value) - 1] != '/'
+			&& strlen(value) <= (size_t)row->most);
 	case TYPE_TEXT:
 		*(const char **)field = value;
 		return (int64_t)strlen(value) >= row->least && (int64_t)strlen(value) <= row->most;
@@ -1609,17 +1642,29 @@ static const struct option *option_find(struct span flag)
 	return NULL;
 }
 
+/* Appends what a user gave; an error stays one line, whatever that is. */
+static void error_show(struct buf *error, const char *text)
+{
+	for (; *text != '\0'; text++)
+		buf_byte(error, (unsigned char)*text < ' ' || *text == 0x7f ? '?' : *text);
+}
+
 /* Sets an option, or says in error what is wrong: where is how the user named it. */
 static bool option_take(struct options *o, const struct option *row, const char *where, const char *value,
 	int source, struct buf *error)
 {
+	struct option_list *list = (struct option_list *)(void *)((char *)o + row->offset);
+
 	if (option_set(o, row, value, source))
 		return true;
-	buf_text(error, where);
+	error_show(error, where);
 	buf_text(error, ": got \"");
-	buf_text(error, value);
+	error_show(error, value);
 	buf_text(error, "\", takes ");
-	option_takes(error, row);
+	if ((row->type == TYPE_ADDRESSES || row->type == TYPE_ORIGINS) && list->count == MAX_LISTEN)
+		buf_text(error, "no more than 16 of them");
+	else
+		option_takes(error, row);
 	return false;
 }
 
@@ -1683,7 +1728,7 @@ static bool options_file_line(struct options *o, const char *path, int number, c
 	where[b.len] = '\0';
 	if (equals != NULL && row != NULL)
 		return option_take(o, row, where, text_trim(equals + 1), SOURCE_FILE, error);
-	buf_text(error, where);
+	error_show(error, where);
 	buf_text(error, equals == NULL ? ": takes KEY = VALUE, or # and a remark"
 		: ": no such option; the keys are the flags of sse --help without --");
 	return false;
@@ -1712,18 +1757,20 @@ static char *file_read(const char *path, size_t most, size_t *bytes)
 	return NULL;
 }
 
-static bool options_file(struct options *o, const char *path, struct buf *error)
+/* where is how the user named the file: --config or SSE_CONFIG. */
+static bool options_file(struct options *o, const char *where, const char *path, struct buf *error)
 {
 	size_t bytes;
 	char *line, *next;
 	int number = 1;
 
 	o->file_text = file_read(path, 1 << 20, &bytes);
-	if (o->file_text == NULL) {
-		buf_text(error, "--config: cannot read ");
-		buf_text(error, path);
+	if (o->file_text == NULL || strlen(o->file_text) != bytes) {
+		buf_text(error, where);
+		buf_text(error, ": cannot read ");
+		error_show(error, path);
 		buf_text(error, ": ");
-		buf_text(error, strerror(errno));
+		buf_text(error, o->file_text == NULL ? strerror(errno) : "it has a NUL byte");
 		return false;
 	}
 	for (line = o->file_text; line != NULL; line = next, number++) {
@@ -1755,7 +1802,7 @@ static bool options_flag(struct options *o, char **argv, int *i, const char **co
 	if (name.n > 2 && memcmp(name.p, "--", 2) == 0)
 		row = option_find(span_from(name, 2));
 	if (row == NULL && !span_is(name, "--config")) {
-		buf_text(error, argv[*i]);
+		error_show(error, argv[*i]);
 		buf_text(error, ": no such option; see sse --help");
 		return false;
 	}
@@ -1777,7 +1824,6 @@ static bool options_flag(struct options *o, char **argv, int *i, const char **co
 static bool options_agree(const struct options *o, struct buf *error)
 {
 	int64_t needed = o->queue * (o->datagram + 256) / 4 * 5;
-	size_t prefix = strlen(o->prefix);
 
 	if (o->history < needed) {
 		buf_text(error, "--history: got \"");
@@ -1790,12 +1836,6 @@ static bool options_agree(const struct options *o, struct buf *error)
 		option_show(error, TYPE_BYTES, (needed + 1048575) / 1048576 * 1048576);
 		return false;
 	}
-	if (prefix > 0 && (o->prefix[0] != '/' || o->prefix[prefix - 1] == '/')) {
-		buf_text(error, "--prefix: got \"");
-		buf_text(error, o->prefix);
-		buf_text(error, "\", takes nothing, or a path that begins with / and does not end with it");
-		return false;
-	}
 	if (o->target > o->head) {
 		buf_text(error, "--target: must not be more than --head");
 		return false;
@@ -1805,18 +1845,20 @@ static bool options_agree(const struct options *o, struct buf *error)
 
 bool options_read(struct options *o, int argc, char **argv, char **env, struct buf *error)
 {
-	const char *config = "";
+	const char *config = "", *variable = "";
 
 	*o = (struct options){0};
 	for (int i = 0; i < OPTION_COUNT; i++)
 		option_set(o, &option_table[i], option_table[i].preset, SOURCE_PRESET);
 	for (char **e = env; *e != NULL; e++)
 		if (strncmp(*e, "SSE_CONFIG=", 11) == 0)
-			config = *e + 11;
+			config = variable = *e + 11;
 	for (int i = 1; i < argc; i++)
 		if (!options_flag(o, argv, &i, &config, false, error))
 			return false;
-	if ((config[0] != '\0' && !options_file(o, config, error)) || !options_env(o, env, error))
+	if (config[0] != '\0' && !options_file(o, config == variable ? "SSE_CONFIG" : "--config", config, error))
+		return false;
+	if (!options_env(o, env, error))
 		return false;
 	for (int i = 1; i < argc; i++)
 		if (!options_flag(o, argv, &i, &config, true, error))
@@ -1946,45 +1988,51 @@ static void log_failed(struct server *s, int error)
 		log->dropped += log->line.data[i] == '\n';
 	buf_clear(&log->line);
 	log->whole = 0;
-	if (!log->failing && log->fd != STDERR_FILENO)
+	log->dropped_said = log->dropped_told;
+	if (!log->failing && s->opt.log_file[0] != '\0')
 		dprintf(STDERR_FILENO, "SSE: the log file takes nothing (%s); lines are dropped until it does\n",
 			strerror(error));
 	log->failing = true;
 }
 
+/* May a write be made that makes nobody wait? A pipe or socket that is ready takes a page. */
+static bool log_ready(struct server *s, size_t *bytes)
+{
+	struct pollfd ready = {.fd = s->log.fd, .events = POLLOUT};
+
+	if (!s->log.shared)
+		return true;
+	*bytes = *bytes < 4096 ? *bytes : 4096;
+	return s->sys->poll(&ready, 1, 0) == 1;
+}
+
 static void log_flush(struct server *s)
 {
 	struct log *log = &s->log;
-	struct pollfd ready = {.fd = log->fd, .events = POLLOUT};
 
 	while (log->whole > 0) {
-		/* A pipe or a socket that is ready takes a page without making anybody wait. */
-		size_t part = log->file || log->whole < 4096 ? log->whole : 4096;
+		bool mend = log->failing && log->torn; /* first ends the line that was cut */
+		size_t bytes = mend ? 1 : log->whole;
 		ssize_t n;
 
-		if (!log->file && (s->sys->poll(&ready, 1, 0) < 1 || (ready.revents & POLLOUT) == 0)) {
-			if ((ready.revents & (POLLERR | POLLHUP | POLLNVAL)) != 0)
-				log_failed(s, EPIPE);
+		if (!log_ready(s, &bytes))
 			return;
-		}
-		n = s->sys->write(log->fd, log->torn && log->failing ? "\n" : log->line.data,
-			log->torn && log->failing ? 1 : part);
+		n = s->sys->write(log->fd, mend ? "\n" : log->line.data, bytes);
 		if (n < 0 && (errno == EINTR || errno == EAGAIN))
 			return;
 		if (n <= 0) {
 			log_failed(s, errno);
 			return;
 		}
-		if (!log->torn || !log->failing) {
-			log->torn = log->line.data[n - 1] != '\n';
-			log->line.len -= (size_t)n;
-			log->whole -= (size_t)n;
-			memmove(log->line.data, log->line.data + n, log->line.len);
-		} else {
-			log->torn = false;
-		}
 		log->failing = false;
+		log->torn = !mend && log->line.data[n - 1] != '\n';
+		if (mend)
+			continue;
+		log->line.len -= (size_t)n;
+		log->whole -= (size_t)n;
+		memmove(log->line.data, log->line.data + n, log->line.len);
 	}
+	log->dropped_told = log->dropped_said;
 }
 
 static void log_end(struct server *s)
@@ -2033,6 +2081,16 @@ static struct buf *log_flood(struct server *s, enum log_level level, enum flood 
 	return log_begin(s, level, message);
 }
 
+/* Is there something to say when a window is over? */
+static bool log_floods(const struct server *s)
+{
+	bool any = false;
+
+	for (int i = 0; i < FLOOD_COUNT; i++)
+		any |= s->log.floods[i].more > 0;
+	return any;
+}
+
 /* Says how many lines were left out of floods whose window is over. */
 static void log_floods_end(struct server *s)
 {
@@ -2059,6 +2117,8 @@ struct event_id ring_next_id(const struct ring *r, int64_t wall_ms)
 {
 	if (wall_ms > r->newest.ms)
 		return (struct event_id){wall_ms, 0};
+	if (r->newest.n == UINT32_MAX)
+		return (struct event_id){r->newest.ms + 1, 0};
 	return (struct event_id){r->newest.ms, r->newest.n + 1};
 }
 
@@ -2069,7 +2129,7 @@ const struct event *ring_event(const struct ring *r, uint32_t number)
 
 uint32_t ring_append(struct ring *r, struct event_id id, struct span frame)
 {
-	uint64_t lap = r->end % r->size, bytes = frame.n + 20;
+	uint64_t lap = r->end % r->size, bytes = frame.n + 16;
 	struct event *e = &r->list[r->next & r->mask];
 	struct buf b;
 
@@ -2112,9 +2172,13 @@ const char *name_error(struct span name)
 		return "must not be empty";
 	if (name.n > MAX_NAME)
 		return "is longer than 64 bytes";
-	for (size_t i = 0; i < name.n; i++)
+	for (size_t i = 0, length; i < name.n; i += length) {
 		if ((unsigned char)name.p[i] < ' ' || name.p[i] == 0x7f)
 			return "has a control character";
+		length = utf8_length(name.p + i, name.n - i);
+		if (length == 0)
+			return "is not UTF-8";
+	}
 	return NULL;
 }
 
@@ -2223,7 +2287,7 @@ static uint32_t session_find(const struct server *s, const uint8_t key[32])
 	return session;
 }
 
-/* A session for this token, of nobody yet. There is a record for every token and connection. */
+/* A session for this token. There are never more than MAX_RECORDS: see token_lines_read. */
 static uint32_t session_new(struct server *s, const uint8_t key[32], uint32_t user)
 {
 	uint32_t session = s->sessions_free;
@@ -2271,37 +2335,35 @@ static struct session *conn_session(const struct server *s, const struct conn *c
 	return &s->sessions[c->u.stream.session];
 }
 
+static void hold_free(struct hold **hold)
+{
+	if (*hold != NULL)
+		explicit_bzero((*hold)->bytes, (*hold)->len);
+	free(*hold);
+	*hold = NULL;
+}
+
+/* Appends to *hold. It moves by hand, because realloc would leave a token behind. */
 static bool hold_append(struct hold **hold, const char *bytes, size_t n)
 {
-	struct hold *h = *hold;
-	size_t waiting = h == NULL ? 0 : h->len - h->at, cap;
+	struct hold *old = *hold, *h = old;
+	size_t waiting = old == NULL ? 0 : old->len - old->at, cap;
 
-	if (h != NULL && h->at > 0) {
-		memmove(h->bytes, h->bytes + h->at, waiting);
-		h->at = 0;
-		h->len = (uint32_t)waiting;
-	}
-	if (h == NULL || h->cap - waiting < n) {
-		if (n > UINT32_MAX / 4)
-			return false;
-		cap = h == NULL ? n : 2 * (waiting + n);
-		h = realloc(h, sizeof *h + cap);
+	if (old == NULL || old->cap - old->len < n) {
+		cap = old == NULL ? n : 2 * (waiting + n);
+		h = cap > UINT32_MAX / 2 ? NULL : malloc(sizeof *h + cap);
 		if (h == NULL)
 			return false;
-		if (*hold == NULL)
-			h->at = h->len = 0;
-		h->cap = (uint32_t)cap;
+		*h = (struct hold){.cap = (uint32_t)cap, .len = (uint32_t)waiting};
+		if (old != NULL) {
+			memcpy(h->bytes, old->bytes + old->at, waiting);
+			hold_free(hold);
+		}
 		*hold = h;
 	}
 	memcpy(h->bytes + h->len, bytes, n);
 	h->len += (uint32_t)n;
 	return true;
-}
-
-static void hold_free(struct hold **hold)
-{
-	free(*hold);
-	*hold = NULL;
 }
 
 /* Events that wait for a stream: a run of neighbours, then single numbers. */
@@ -2349,14 +2411,20 @@ static void pending_drop(struct server *s, struct conn *c, uint32_t n)
 	}
 }
 
-/* Half a queue of events waits for it, and it is not known that it can't take them. */
+/*
+ * Is this a stream that the publishers should be held back for? It has half a queue of events
+ * waiting, and either was not tried since, or the kernel took less than all for the first time
+ * PATIENCE_MS ago or later: a client that reads gets to it within that time. One that does not
+ * costs the others nothing unless half a queue comes in that short time, and then only once.
+ */
 static void conn_crowd(struct server *s, struct conn *c)
 {
-	bool crowded = c->state == CONN_STREAM && !c->blocked && pending_count(c) * 2 >= s->opt.queue;
+	bool waits = c->state == CONN_STREAM && pending_count(c) * 2 >= s->opt.queue;
 
-	if (crowded != c->crowded)
-		s->crowded += crowded ? 1u : UINT32_MAX;
-	c->crowded = crowded;
+	if (waits && (!c->blocked || conn_silent_ms(s, c) < PATIENCE_MS))
+		set_add(&s->crowded, conn_number(s, c));
+	else
+		set_remove(&s->crowded, conn_number(s, c));
 }
 
 /* There is something to write, and the kernel may take it. */
@@ -2374,7 +2442,7 @@ static void conn_logged(struct server *s, struct conn *c, struct buf *b)
 }
 
 static const char *const close_names[CLOSE_COUNT] = {
-#define X(name, text) #name,
+#define X(name) [CLOSE_##name] = #name,
 	CLOSE_REASONS(X)
 #undef X
 };
@@ -2425,6 +2493,7 @@ static void conn_dead(struct server *s, struct conn *c, enum close_reason why)
 	c->state = CONN_DEAD;
 	set_remove(&s->dirty, conn_number(s, c));
 	set_remove(&s->unread, conn_number(s, c));
+	set_remove(&s->crowded, conn_number(s, c));
 	set_add(&s->dead, conn_number(s, c));
 }
 
@@ -2488,7 +2557,9 @@ static size_t conn_send(struct server *s, struct conn *c, struct iovec *iov, uin
 		s->count.sent_bytes += (uint64_t)n;
 	c->blocked = n < 0 || (size_t)n < bytes;
 	c->starved = n < 0 && errno != EAGAIN;
-	c->since_ms = (uint32_t)s->now_ms;
+	if (n > 0 || !c->tried)
+		c->since_ms = (uint32_t)s->now_ms;
+	c->tried = c->blocked;
 	return n < 0 ? 0 : (size_t)n;
 }
 
@@ -2510,7 +2581,7 @@ static void conn_write(struct server *s, struct conn *c, struct span bytes)
 /* Frames as this stream takes them. */
 static void stream_put(struct buf *b, const struct conn *c, struct span frames)
 {
-	if (c->chunked)
+	if (c->chunked && frames.n > 0) /* a chunk of nothing would be the last one */
 		sse_chunk(b, frames);
 	else
 		buf_span(b, frames);
@@ -2576,7 +2647,9 @@ static bool route_stream(struct server *s, struct conn *c, uint32_t number, bool
 		return false;
 	}
 	pending_add(s, c, number);
-	if (!c->blocked)
+	if (c->blocked)
+		conn_crowd(s, c);
+	else
 		conn_dirty(s, c);
 	return true;
 }
@@ -2688,7 +2761,7 @@ static bool audience_read(struct json *j, bool roles_too, struct visit *v)
 		if (!json_key(j, &name))
 			return false;
 		is_role = roles_too && span_is(buf_view(&name), "roles");
-		if (!is_role && !span_is(buf_view(&name), "users"))
+		if (name.failed || (!is_role && !span_is(buf_view(&name), "users")))
 			return json_fail(j, from, roles_too ? "unknown key: there are users and roles" : "unknown key: there is users");
 		if (seen[is_role])
 			return json_fail(j, from, "this key is given twice");
@@ -2739,7 +2812,7 @@ bool deliver_keeps_up(const struct server *s)
 {
 	/* The second part: a connection is tried in this pass over the dirty ones or in the next, so
 	 * nothing it waits for is overwritten before. */
-	return s->crowded == 0 && (s->dirty.count == 0 || s->ring.end - s->pass_from < s->ring.size / 4);
+	return s->crowded.count == 0 && (s->dirty.count == 0 || s->ring.end - s->pass_from < s->ring.size / 4);
 }
 
 static uint16_t iov_add(struct iovec *iov, uint16_t pieces, struct span bytes)
@@ -2823,6 +2896,9 @@ static void deliver_took(struct server *s, struct conn *c, size_t n)
 static void deliver_idle(struct server *s, struct conn *c)
 {
 	if (c->state == CONN_CLOSING) {
+		conn_finish(s, c);
+	} else if (c->state == CONN_HEAD && s->draining && c->in == NULL) {
+		c->state = CONN_CLOSING;
 		conn_finish(s, c);
 	} else if (c->state == CONN_HEAD) {
 		set_add(&s->unread, conn_number(s, c)); /* requests that waited for the answer to leave */
@@ -2945,7 +3021,7 @@ static const char *token_roles_check(struct span roles, struct role_names *all)
 		int i = 0;
 
 		if (name_error(name) != NULL)
-			return "a role must be 1 to 64 bytes, without control characters";
+			return "a role must be 1 to 64 bytes of UTF-8, without control characters";
 		while (i < all->count && !span_same(all->names[i], name))
 			i++;
 		if (i == MAX_ROLES)
@@ -2968,9 +3044,9 @@ static const char *token_line_read(struct span text, struct token_line *line, st
 	if (span_trim(text).n > 0)
 		return "a fourth word: roles are parted by commas, without spaces";
 	if (name_error(line->user) != NULL)
-		return "a user id must be 1 to 64 bytes, without control characters";
+		return "a user id must be 1 to 64 bytes of UTF-8, without control characters";
 	if (line->roles.n > 0 && line->roles.p[line->roles.n - 1] == ',')
-		return "a role must be 1 to 64 bytes, without control characters";
+		return "a role must be 1 to 64 bytes of UTF-8, without control characters";
 	sha256(token, line->key);
 	return token_roles_check(line->roles, all);
 }
@@ -3004,6 +3080,8 @@ static bool token_lines_read(struct server *s, struct span text, struct token_li
 	int number = 0;
 
 	*count = 0;
+	if (text.n >= 3 && memcmp(text.p, "\xef\xbb\xbf", 3) == 0)
+		return token_file_fail(s, 1, "begins with a byte order mark", error);
 	while (text.n > 0) {
 		struct span line = span_cut(&text, '\n');
 		const char *what;
@@ -3056,8 +3134,13 @@ static void token_apply(struct server *s, const struct token_line *line)
 		session = session_new(s, line->key, user);
 	assert(s->sessions[session].user == user);
 	s->sessions[session].listed = true;
-	while (roles.n > 0)
-		s->sessions[session].roles |= UINT64_C(1) << role_take(s, span_cut(&roles, ','));
+	while (roles.n > 0) {
+		struct span name = span_cut(&roles, ',');
+		int role = role_find(s, name);
+
+		if (role < 0 || (s->sessions[session].roles >> role & 1) == 0)
+			s->sessions[session].roles |= UINT64_C(1) << role_take(s, name);
+	}
 }
 
 /*
@@ -3244,7 +3327,7 @@ static void conn_from(struct server *s, struct conn *c, struct buf *b)
 
 static void refusal_log(struct server *s, struct conn *c, enum refusal why, int status)
 {
-	struct buf *b = log_begin(s, LOG_INFO, "refused");
+	struct buf *b = log_flood(s, LOG_INFO, FLOOD_refused, "refused");
 
 	s->count.refused[why]++;
 	conn_logged(s, c, b);
@@ -3368,15 +3451,16 @@ static enum refusal request_session(struct server *s, const struct http_request 
 
 	buf_clear(&s->body);
 	found = http_parameter(r->query, "token", &s->body);
-	if (found < 0)
-		return REFUSE_bad_escape;
-	if (found > 1)
-		return REFUSE_two_tokens;
-	if (s->body.failed)
-		return REFUSE_no_memory;
 	if (token.p == NULL && query_too && found == 1)
 		token = buf_view(&s->body);
-	why = auth_check(s, token, session);
+	if (found < 0)
+		why = REFUSE_bad_escape;
+	else if (found > 1)
+		why = REFUSE_two_tokens;
+	else if (s->body.failed)
+		why = REFUSE_no_memory;
+	else
+		why = auth_check(s, token, session);
 	if (s->body.len > 0)
 		explicit_bzero(s->body.data, s->body.len);
 	return why;
@@ -3514,7 +3598,7 @@ static void conn_request(struct server *s, struct conn *c, struct span head)
 void conn_feed(struct server *s, struct conn *c, const char *bytes, size_t n)
 {
 	struct http_limits limits = {(size_t)s->opt.head, (size_t)s->opt.target};
-	int got = 1;
+	int got = 1, requests = 0;
 
 	if (c->asked && c->in == NULL)
 		c->since_ms = (uint32_t)s->now_ms;
@@ -3527,6 +3611,10 @@ void conn_feed(struct server *s, struct conn *c, const char *bytes, size_t n)
 		n = c->in->len - c->in->at;
 	}
 	while (n > 0 && got > 0 && c->state == CONN_HEAD && c->out == NULL) {
+		if (requests++ == REQUESTS_A_TURN) {
+			set_add(&s->unread, conn_number(s, c));
+			break;
+		}
 		got = http_scan(&c->u.scan, bytes, n, &limits);
 		if (got < 0) {
 			c->keep_alive = false;
@@ -3537,8 +3625,6 @@ void conn_feed(struct server *s, struct conn *c, const char *bytes, size_t n)
 			n -= (size_t)got;
 		}
 	}
-	if ((c->state != CONN_HEAD || n == 0) && c->in != NULL)
-		explicit_bzero(c->in->bytes, c->in->len);
 	if (c->state != CONN_HEAD || n == 0)
 		hold_free(&c->in);
 	else if (c->in != NULL)
@@ -3548,7 +3634,7 @@ void conn_feed(struct server *s, struct conn *c, const char *bytes, size_t n)
 }
 
 /* Takes what came in on a connection: once, so that a client who sends a lot gets no more turns. */
-static void conn_read(struct server *s, struct conn *c, bool ending)
+static void conn_read(struct server *s, struct conn *c)
 {
 	uint32_t number = conn_number(s, c);
 	ssize_t n;
@@ -3556,10 +3642,10 @@ static void conn_read(struct server *s, struct conn *c, bool ending)
 	set_remove(&s->unread, number);
 	if (c->state == CONN_HEAD && c->out == NULL && c->in != NULL)
 		conn_feed(s, c, "", 0);
-	if (c->state == CONN_DEAD || (c->state == CONN_HEAD && c->out != NULL))
+	if (c->state == CONN_DEAD || (c->state == CONN_HEAD && c->out != NULL) || set_has(&s->unread, number))
 		return;
 	n = s->sys->recv((int)number, s->input, sizeof s->input, 0);
-	if (n == (ssize_t)sizeof s->input || (n > 0 && ending) || (n < 0 && errno == EINTR))
+	if (n == (ssize_t)sizeof s->input || (n > 0 && c->hung_up) || (n < 0 && errno == EINTR))
 		set_add(&s->unread, number);
 	if (n < 0 && errno != EAGAIN && errno != EINTR) {
 		conn_dead(s, c, CLOSE_reset);
@@ -3570,12 +3656,13 @@ static void conn_read(struct server *s, struct conn *c, bool ending)
 			conn_dead(s, c, CLOSE_gone);
 	} else if (n > 0 && c->state == CONN_HEAD) {
 		conn_feed(s, c, s->input, (size_t)n);
-		explicit_bzero(s->input, (size_t)n); /* there was a token in it */
 	} else if (n > 0) {
 		c->u.stream.dropped += (uint32_t)n;
 		if (c->u.stream.dropped > DROP_MAX)
-			conn_dead(s, c, c->state == CONN_STREAM ? CLOSE_chatter : CLOSE_refused);
+			conn_dead(s, c, CLOSE_chatter);
 	}
+	if (n > 0)
+		explicit_bzero(s->input, (size_t)n); /* there was a token in it */
 }
 
 void conn_event(struct server *s, struct conn *c, uint32_t events)
@@ -3586,8 +3673,9 @@ void conn_event(struct server *s, struct conn *c, uint32_t events)
 		c->blocked = false;
 		conn_dirty(s, c);
 	}
-	if ((events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0)
-		conn_read(s, c, (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0);
+	c->hung_up |= (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0;
+	if (c->hung_up || (events & EPOLLIN) != 0)
+		conn_read(s, c);
 }
 
 /* ============================================================================================
@@ -3666,7 +3754,7 @@ static bool line_timestamp(struct line *l, size_t from)
 
 static bool line_op(struct line *l, size_t from)
 {
-	return (json_peek(&l->j) == '"' && json_string(&l->j, &l->op))
+	return (json_peek(&l->j) == '"' && json_string(&l->j, &l->op) && !l->op.failed)
 		|| json_fail(&l->j, from, "expected revoke, refresh or ping");
 }
 
@@ -3951,10 +4039,7 @@ static void tick_stream(struct server *s, struct conn *c)
 {
 	uint32_t silent = conn_silent_ms(s, c);
 
-	if (c->starved) {
-		c->starved = c->blocked = false;
-		conn_dirty(s, c);
-	} else if (c->blocked && silent >= s->opt.write_stall) {
+	if (c->blocked && silent >= s->opt.write_stall) {
 		conn_dead(s, c, CLOSE_stalled);
 	} else if (!c->blocked && pending_count(c) == 0 && c->out == NULL && silent >= s->opt.keepalive) {
 		struct span chunk = buf_view(&s->keepalive);
@@ -3969,11 +4054,13 @@ static void tick_conn(struct server *s, struct conn *c)
 {
 	uint32_t silent = conn_silent_ms(s, c);
 
-	if (c->state == CONN_STREAM) {
-		tick_stream(s, c);
+	if (c->state == CONN_DEAD) {
+		return;
 	} else if (c->starved) {
 		c->starved = c->blocked = false;
 		conn_dirty(s, c);
+	} else if (c->state == CONN_STREAM) {
+		tick_stream(s, c);
 	} else if (c->out != NULL) {
 		if (silent >= s->opt.write_stall)
 			conn_dead(s, c, CLOSE_stalled);
@@ -4016,6 +4103,8 @@ void tick(struct server *s)
 	s->sweep_word = end == words ? 0 : end;
 	for (int i = 0; i < s->listener_count; i++)
 		listener_rest(s, &s->listeners[i], false);
+	if (s->spare < 0 && s->listener_count > 0)
+		s->spare = s->sys->open("/dev/null", O_RDONLY);
 	log_floods_end(s);
 }
 
@@ -4095,15 +4184,19 @@ static bool socket_fail(struct buf *error, const char *flag, const char *address
 	return false;
 }
 
-/* Does a program answer at this Unix socket? A path that nobody holds any more refuses. */
-static bool socket_is_live(struct server *s, const struct sockaddr_un *address, int type)
+/*
+ * What connect says of a Unix socket's path: ECONNREFUSED if nobody holds it any more, ENOENT if
+ * there is none. Anything else, success too (0), means that it is somebody's.
+ */
+static int socket_probe(struct server *s, const struct sockaddr_un *address, int type)
 {
-	int fd = s->sys->socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	bool live = fd >= 0 && (s->sys->connect(fd, (const struct sockaddr *)address, sizeof *address) == 0 || errno == EAGAIN);
+	int fd = s->sys->socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), error;
 
-	if (fd >= 0)
-		s->sys->close(fd);
-	return live;
+	if (fd < 0)
+		return errno;
+	error = s->sys->connect(fd, (const struct sockaddr *)address, sizeof *address) == 0 ? 0 : errno;
+	s->sys->close(fd);
+	return error;
 }
 
 /*
@@ -4117,12 +4210,15 @@ static bool socket_bind_path(struct server *s, struct listener *l, const struct 
 	struct stat st;
 	struct buf own;
 	mode_t mask;
-	int bound;
+	int bound, probe;
 
 	if (lstat(address->sun_path, &st) == 0 && !S_ISSOCK(st.st_mode))
 		return socket_fail(error, flag, address->sun_path, "the path exists and is not a socket", 0);
-	if (socket_is_live(s, address, type))
+	probe = socket_probe(s, address, type);
+	if (probe == 0 || probe == EAGAIN || probe == EPROTOTYPE)
 		return socket_fail(error, flag, address->sun_path, "another program is listening there", 0);
+	if (probe != ECONNREFUSED && probe != ENOENT)
+		return socket_fail(error, flag, address->sun_path, "cannot tell whose socket is there", probe);
 	own = buf_fixed(temporary.sun_path, sizeof temporary.sun_path - 1);
 	own.len = strlen(temporary.sun_path);
 	buf_byte(&own, '.');
@@ -4144,7 +4240,7 @@ static bool socket_bind_path(struct server *s, struct listener *l, const struct 
 	return true;
 }
 
-/* What every accepted connection inherits from its listener. */
+/* What a TCP connection inherits from its listener. */
 static void listener_tune(struct server *s, int fd, bool tcp)
 {
 	int one = 1, idle = 60, interval = 10, probes = 6;
@@ -4216,7 +4312,7 @@ static bool datagrams_open(struct server *s, struct buf *error)
 	if (!socket_bind_path(s, l, &address, SOCK_DGRAM, "--socket", error))
 		return false;
 	l->path = s->opt.socket;
-	return epoll_add(s, l->fd, EPOLLIN) || socket_fail(error, "--socket", s->opt.socket, "cannot poll", errno);
+	return epoll_add(s, l->fd, EPOLLIN | EPOLLET) || socket_fail(error, "--socket", s->opt.socket, "cannot poll", errno);
 }
 
 /* Closes a listener; its path goes too, unless another program has put its own there. */
@@ -4283,12 +4379,12 @@ bool server_listen(struct server *s, struct buf *error)
 static bool accept_shed(struct server *s, struct listener *l)
 {
 	struct buf *b = &s->scratch;
-	int fd;
+	int error = errno, fd;
 
 	s->count.accept_errors++;
-	log_text(log_flood(s, LOG_ERROR, FLOOD_accept, "accept_failed"), "error", strerror(errno));
+	log_text(log_flood(s, LOG_ERROR, FLOOD_accept, "accept_failed"), "error", strerror(error));
 	log_end(s);
-	if (s->spare < 0 || (errno != EMFILE && errno != ENFILE))
+	if (s->spare < 0 || (error != EMFILE && error != ENFILE))
 		return false;
 	s->sys->close(s->spare);
 	fd = s->sys->accept4(l->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
@@ -4296,24 +4392,25 @@ static bool accept_shed(struct server *s, struct listener *l)
 		struct iovec iov;
 
 		s->sys->recv(fd, s->input, sizeof s->input, 0);
+		explicit_bzero(s->input, sizeof s->input);
 		s->count.refused[REFUSE_no_descriptors]++;
-		buf_clear(&s->body);
-		sse_retry(&s->body, retry_ms(s));
 		buf_clear(b);
 		answer_begin(s, b, &(struct http_request){0}, 200);
 		buf_text(b, "Content-Type: text/event-stream\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n");
-		buf_span(b, buf_view(&s->body));
+		sse_retry(b, retry_ms(s));
 		iov = (struct iovec){b->data, b->len};
 		s->sys->sendmsg(fd, &(struct msghdr){.msg_iov = &iov, .msg_iovlen = 1}, MSG_NOSIGNAL | MSG_DONTWAIT);
 		s->sys->shutdown(fd, SHUT_WR);
 		s->sys->close(fd);
 	}
 	s->spare = s->sys->open("/dev/null", O_RDONLY);
-	return fd >= 0 && s->spare >= 0;
+	return fd >= 0;
 }
 
 static void accept_turn(struct server *s, struct listener *l)
 {
+	int buffer = (int)s->opt.send_buffer;
+
 	for (int i = 0; i < ACCEPTS_A_TURN; i++) {
 		int fd = s->sys->accept4(l->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 
@@ -4334,6 +4431,8 @@ static void accept_turn(struct server *s, struct listener *l)
 			s->sys->close(fd);
 			continue;
 		}
+		if (l->path != NULL) /* TCP connections inherit it from their listener */
+			s->sys->setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &buffer, sizeof buffer);
 		conn_open(s, fd);
 	}
 }
@@ -4372,6 +4471,7 @@ static size_t reserve_all(struct server *s)
 	reserve_set(s, &at, &s->dirty);
 	reserve_set(s, &at, &s->unread);
 	reserve_set(s, &at, &s->dead);
+	reserve_set(s, &at, &s->crowded);
 	for (int i = 0; i < MAX_ROLES; i++)
 		reserve_set(s, &at, &s->roles[i].streams);
 	s->lists = (struct pool){.width = (uint32_t)s->opt.queue, .top = 1};
@@ -4430,7 +4530,7 @@ bool server_init(struct server *s, const struct options *o, const struct sys *sy
 	s->log.line = buf_fixed(s->log.bytes, sizeof s->log.bytes);
 	s->log.stamp_s = s->date_s = -1;
 	s->conns_max = connections;
-	s->conns_soft = connections > 2 * RESERVE_DESCRIPTORS ? connections - 2 * RESERVE_DESCRIPTORS : connections;
+	s->conns_soft = connections - (connections / 4 < 2 * RESERVE_DESCRIPTORS ? connections / 4 : 2 * RESERVE_DESCRIPTORS);
 	if (o->max_connections > 0 && o->max_connections < s->conns_soft)
 		s->conns_soft = (uint32_t)o->max_connections;
 	s->sweep_ticks = sweep_ticks(o);
@@ -4571,23 +4671,38 @@ static void server_event(struct server *s, int fd, uint32_t events)
 	conn_event(s, &s->conns[fd], events);
 }
 
+/* Is there anything that only a tick will find? */
+static bool server_needs_ticks(const struct server *s)
+{
+	bool resting = false;
+
+	for (int i = 0; i < s->listener_count; i++)
+		resting |= s->listeners[i].resting;
+	return s->open.count > 0 || s->log.whole > 0 || s->draining || resting || log_floods(s);
+}
+
 void server_turn(struct server *s, int wait_ms)
 {
 	struct epoll_event events[512];
-	bool busy = s->dirty.count > 0 || s->unread.count > 0 || s->intake.next < s->intake.have || s->intake.readable;
+	bool lines = s->intake.next < s->intake.have || s->intake.readable;
+	bool busy = s->dirty.count > 0 || s->unread.count > 0 || (lines && deliver_keeps_up(s));
 	int64_t tick_ms = s->next_tick_ms - s->now_ms;
 	int n;
 
 	if (busy)
 		wait_ms = 0;
-	else if ((s->open.count > 0 || s->log.whole > 0 || s->draining) && (wait_ms < 0 || wait_ms > tick_ms))
+	else if (lines)
+		wait_ms = HELD_MS;
+	else if (server_needs_ticks(s) && (wait_ms < 0 || wait_ms > tick_ms))
 		wait_ms = tick_ms > 0 ? (int)tick_ms : 0;
 	n = s->sys->epoll_wait(s->epoll, events, sizeof events / sizeof events[0], wait_ms);
 	clock_read(s);
 	for (int i = 0; i < n; i++)
 		server_event(s, events[i].data.fd, events[i].events);
 	for (uint32_t i = 0; (i = set_next(&s->unread, i)) != SET_END; i++)
-		conn_read(s, &s->conns[i], false);
+		conn_read(s, &s->conns[i]);
+	for (uint32_t i = 0; s->dirty.count == 0 && (i = set_next(&s->crowded, i)) != SET_END; i++)
+		conn_crowd(s, &s->conns[i]);
 	intake_turn(s);
 	deliver_slice(s);
 	if (s->now_ms >= s->next_tick_ms)
@@ -4629,15 +4744,19 @@ static uint32_t descriptors(const struct options *o)
 	return (uint32_t)limit.rlim_cur;
 }
 
+/*
+ * Opens the log so that no write to it waits for who reads it. stderr is opened once more, for an
+ * O_NONBLOCK of its own: the one we were given may be shared with a shell. A socket can't be.
+ */
 static bool log_open(struct server *s, struct buf *error)
 {
-	struct stat st;
+	bool own = s->opt.log_file[0] != '\0';
+	int fd = s->sys->open(own ? s->opt.log_file : "/proc/self/fd/2", O_WRONLY | O_APPEND | (own ? O_CREAT : 0));
 
-	if (s->opt.log_file[0] != '\0')
-		s->log.fd = s->sys->open(s->opt.log_file, O_WRONLY | O_APPEND | O_CREAT);
-	if (s->log.fd < 0)
+	if (fd < 0 && own)
 		return socket_fail(error, "--log-file", s->opt.log_file, "cannot open", errno);
-	s->log.file = fstat(s->log.fd, &st) == 0 && S_ISREG(st.st_mode);
+	s->log.shared = fd < 0;
+	s->log.fd = fd < 0 ? STDERR_FILENO : fd;
 	return true;
 }
 
@@ -4668,9 +4787,11 @@ static int server_run(struct server *s, struct buf *error)
 	}
 	if (!server_listen(s, error))
 		return fail("", error, 1);
+	if (s->opt.max_connections > s->conns_soft) {
+		log_text(log_begin(s, LOG_WARNING, "max_connections_lowered"), "why", "the file limit (ulimit -n) allows no more");
+		log_end(s);
+	}
 	log_number(log_begin(s, LOG_INFO, "ready"), "max_connections", s->conns_soft);
-	if (s->opt.max_connections > s->conns_soft)
-		log_text(&s->log.line, "note", "--max-connections is more than the file limit allows (ulimit -n)");
 	log_end(s);
 	while (!s->stop)
 		server_turn(s, -1);

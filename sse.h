@@ -51,7 +51,7 @@ bool span_is_nocase(struct span a, const char *text);
 /*
  * Bytes being written. A growable one is empty at first and belongs to the heap (buf_free); a
  * fixed one stands over memory of its owner. What does not fit, or finds no memory, sets
- * `failed` and is left out: append freely, check once.
+ * `failed`; it is left out, and so is all that follows: append freely, check once.
  */
 struct buf {
 	char *data;
@@ -74,6 +74,7 @@ struct span buf_view(const struct buf *b);
 struct set {
 	uint64_t *words;
 	uint32_t max;   /* numbers 0 .. max-1 may be in it */
+	uint32_t high;  /* none from here on ever was: where a walk ends */
 	uint32_t count; /* that many are */
 };
 #define SET_END UINT32_MAX
@@ -228,7 +229,8 @@ int http_scan(struct http_scan *scan, const char *bytes, size_t n, const struct 
 /* Takes a whole head, as http_scan measured it, apart. Returns REFUSE_NONE or what is wrong;
  * *r then holds what was understood before that. */
 enum refusal http_parse(struct span head, struct http_request *r);
-/* Appends in without its percent escapes. False for a bad escape or one of a control character. */
+/* Appends in without its percent escapes, or only checks them if out is NULL. False for a bad escape
+ * or one of a control character. */
 bool http_unescape(struct span in, struct buf *out);
 /*
  * Finds a parameter of a query (WHATWG URL 5.1, but + stays a +); its value is appended to out,
@@ -271,7 +273,7 @@ size_t sse_chunk(struct buf *b, struct span body);
 /* type, field, flag, default, least, most, placeholder, help. One row is all there is to an
  * option: flag, SSE_ variable, key of the configuration file, --help. */
 #define OPTIONS(X) \
-	X(LIST, listen, "listen", "127.0.0.1:8090", 0, 0, "ADDR", \
+	X(ADDRESSES, listen, "listen", "127.0.0.1:8090", 0, 0, "ADDR", \
 		"HOST:PORT, [IPV6]:PORT, :PORT (every address) or unix:/PATH; repeatable") \
 	X(TEXT, socket, "socket", "/run/sse/sse.sock", 1, 98, "PATH", \
 		"the Unix datagram socket that events come in by") \
@@ -279,9 +281,9 @@ size_t sse_chunk(struct buf *b, struct span body);
 		"permissions of the Unix sockets") \
 	X(TEXT, token_file, "token-file", "", 0, 4095, "PATH", \
 		"who may listen: lines TOKEN USER ROLE[,ROLE]; read again on SIGHUP") \
-	X(LIST, cors_origin, "cors-origin", "", 0, 0, "ORIGIN", \
-		"an origin whose pages may listen, or *; repeatable") \
-	X(TEXT, prefix, "prefix", "/api/v1/sse", 0, 1024, "PATH", \
+	X(ORIGINS, cors_origin, "cors-origin", "", 0, 0, "ORIGIN", \
+		"SCHEME://HOST[:PORT] whose pages may listen (no slash behind it), or *; repeatable") \
+	X(PREFIX, prefix, "prefix", "/api/v1/sse", 0, 1024, "PATH", \
 		"what stands before /events/ and /stats/") \
 	X(TEXT, log_file, "log-file", "", 0, 4095, "PATH", \
 		"append the audit log here, not to stderr; opened anew on SIGUSR1") \
@@ -326,8 +328,10 @@ struct option_list {
 	int source; /* of these items: a source of more weight replaces them all */
 };
 
-#define FIELD_LIST(field) struct option_list field;
+#define FIELD_ADDRESSES(field) struct option_list field;
+#define FIELD_ORIGINS(field) struct option_list field;
 #define FIELD_TEXT(field) const char *field;
+#define FIELD_PREFIX(field) const char *field;
 #define FIELD_MODE(field) int64_t field;
 #define FIELD_LEVEL(field) int64_t field;
 #define FIELD_COUNT(field) int64_t field;
@@ -417,26 +421,25 @@ struct role {
 	struct set streams;
 };
 
-/* What a user id or role must be: 1 to 64 bytes, no control characters. NULL, or what is wrong. */
+/* What a user id or role must be: 1 to 64 bytes of UTF-8, no control characters. NULL, or what is wrong. */
 const char *name_error(struct span name);
 
 /* ---- connections --------------------------------------------------------------------------------- */
 
 #define CLOSE_REASONS(X) \
-	X(done, "the answer was sent") \
-	X(gone, "the client closed") \
-	X(reset, "the connection broke") \
-	X(slow, "more events waited than the queue holds") \
-	X(stalled, "took nothing for the time of --write-stall") \
-	X(revoked, "the authority took the token back") \
-	X(chatter, "kept sending on a stream") \
-	X(idle, "a kept-alive connection asked nothing") \
-	X(refused, "the request was refused") \
-	X(no_memory, "no memory") \
-	X(shutdown, "the server is going down")
+	X(done)      /* the answer was sent */ \
+	X(gone)      /* the client closed */ \
+	X(reset)     /* the connection broke */ \
+	X(slow)      /* more events waited than the queue holds, or one was overwritten */ \
+	X(stalled)   /* took nothing for the time of --write-stall */ \
+	X(revoked)   /* the authority took the token back */ \
+	X(chatter)   /* kept sending where nobody listens */ \
+	X(idle)      /* a kept-alive connection asked nothing */ \
+	X(no_memory) \
+	X(shutdown)  /* the server is going down */
 
 enum close_reason {
-#define X(name, text) CLOSE_##name,
+#define X(name) CLOSE_##name,
 	CLOSE_REASONS(X)
 #undef X
 	CLOSE_COUNT
@@ -465,15 +468,16 @@ struct conn {
 	bool chunked : 1;    /* HTTP/1.1: a stream's frames are chunks */
 	bool keep_alive : 1; /* another request may follow */
 	bool blocked : 1;    /* the kernel took less than it was given: wait for EPOLLOUT */
+	bool tried : 1;      /* the last write left something */
 	bool starved : 1;    /* blocked, but by want of kernel memory: EPOLLOUT won't tell, tick looks */
-	bool crowded : 1;    /* not tried since it holds half a queue */
-	bool ended : 1;      /* the peer sends no more */
+	bool hung_up : 1;    /* epoll said that the peer sends no more: read until its end comes */
+	bool ended : 1;      /* it came */
 	bool finished : 1;   /* we send no more: shutdown was called */
 	bool abort : 1;      /* close by reset, what the kernel holds is dropped */
 	bool shed : 1;       /* over --max-connections: gets the overload answer */
 	bool asked : 1;      /* had an answer already: may wait for --idle-timeout */
 	uint32_t serial;     /* its name in the log */
-	uint32_t since_ms;   /* of the last progress; what that is depends on the state */
+	uint32_t since_ms;   /* of the last progress: bytes written, a state entered, blocked */
 	uint32_t opened_ds;  /* when the stream began, in tenths of a second */
 	struct hold *in, *out;
 	union {
@@ -533,6 +537,7 @@ enum log_level { LOG_ERROR, LOG_WARNING, LOG_INFO };
 #define FLOODS(X) \
 	X(accept, 1, 10000) \
 	X(datagram, 100, 1000) \
+	X(refused, 200, 1000) \
 	X(ack, 1, 10000) \
 	X(memory, 1, 10000) \
 	X(limit, 1, 10000)
@@ -545,7 +550,7 @@ enum flood {
 
 struct log {
 	int fd;
-	bool file;       /* a write to it does not wait for a reader */
+	bool shared;     /* stderr as it was given to us: a write might wait for its reader, so poll first */
 	bool failing;    /* the last write failed: said once, and counted */
 	bool torn;       /* it ended within a line */
 	char bytes[65536];
@@ -554,7 +559,7 @@ struct log {
 	size_t whole;    /* bytes of whole lines */
 	int64_t stamp_s; /* of the text in stamp */
 	char stamp[24];
-	uint64_t dropped, dropped_said;
+	uint64_t dropped, dropped_said, dropped_told; /* lines: lost; lost and said; and that was written */
 	struct {
 		int64_t since_ms;
 		uint32_t count, more;
@@ -619,9 +624,9 @@ struct server {
 	struct set dirty;    /* something to write, and not blocked */
 	struct set unread;   /* the kernel may hold input for it */
 	struct set dead;     /* to be reaped */
+	struct set crowded;  /* hold half a queue, and may be about to take it: see conn_crowd */
 	struct pool lists;
 	uint32_t cursor;       /* where the next slice of dirty connections begins */
-	uint32_t crowded;      /* connections not tried since they hold half a queue */
 	uint64_t pass_from;    /* ring.end when the pass over the dirty ones began */
 	uint32_t sweep_word;   /* where the next tick's walk begins */
 	uint32_t sweep_ticks;  /* ticks that a walk over all connections takes */

@@ -3,13 +3,15 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/signalfd.h>
 #include <unistd.h>
 
-enum { LOG_FD = 2, DATAGRAM_FD = 3, EPOLL_FD = 4, FIRST_CLIENT = 10, ROOM_AT_ALL = 250 };
+enum { LOG_FD = 2, DATAGRAM_FD = 3, EPOLL_FD = 4, SPARE_FD = 6, SIGNALS_FD = 5, FIRST_CLIENT = 10, ROOM_AT_ALL = 250 };
 
 struct world world;
 
@@ -29,8 +31,9 @@ static ssize_t fails_with(int error)
 
 static int fake_accept4(int fd, struct sockaddr *address, socklen_t *bytes, int flags)
 {
-	(void)fd, (void)address, (void)bytes, (void)flags;
-	return (int)fails_with(EAGAIN);
+	(void)address, (void)bytes, (void)flags;
+	cr_assert_eq(fd, WORLD_LISTENER);
+	return (int)fails_with(world.accept_errno != 0 ? world.accept_errno : EAGAIN);
 }
 
 static ssize_t fake_recv(int fd, void *bytes, size_t n, int flags)
@@ -53,11 +56,15 @@ static ssize_t fake_recv(int fd, void *bytes, size_t n, int flags)
 static ssize_t fake_sendmsg(int fd, const struct msghdr *message, int flags)
 {
 	struct fake_fd *f = fake(fd);
-	size_t all = 0;
+	size_t all = 0, want = 0;
 
 	cr_assert(f->open && !f->shut, "sendmsg on descriptor %d, which is closed or shut", fd);
 	cr_assert(flags & MSG_NOSIGNAL, "without MSG_NOSIGNAL");
 	f->sends++;
+	f->pieces = message->msg_iovlen;
+	f->full = true;
+	for (size_t i = 0; i < message->msg_iovlen; i++)
+		want += message->msg_iov[i].iov_len;
 	if (f->fails != 0) {
 		int error = f->fails;
 
@@ -75,6 +82,7 @@ static ssize_t fake_sendmsg(int fd, const struct msghdr *message, int flags)
 			f->room -= n;
 		all += n;
 	}
+	f->full = all < want;
 	return (ssize_t)all;
 }
 
@@ -110,6 +118,7 @@ static ssize_t fake_sendto(int fd, const void *bytes, size_t n, int flags, const
 		return fails_with(world.ack_errno);
 	buf_bytes(&world.acks, bytes, n);
 	buf_byte(&world.acks, '\n');
+	world.acks_sent++;
 	return (ssize_t)n;
 }
 
@@ -155,15 +164,41 @@ static int fake_epoll_ctl(int epoll, int op, int fd, struct epoll_event *e)
 
 static int fake_epoll_wait(int epoll, struct epoll_event *events, int most, int wait_ms)
 {
-	(void)epoll, (void)events, (void)most, (void)wait_ms;
-	return 0;
+	(void)epoll, (void)most;
+	world.wait_ms = wait_ms;
+	if (world.signal_count == 0)
+		return 0;
+	events[0] = (struct epoll_event){.events = EPOLLIN, .data.fd = SIGNALS_FD};
+	return 1;
+}
+
+static ssize_t fake_read(int fd, void *bytes, size_t n)
+{
+	struct signalfd_siginfo info = {0};
+
+	cr_assert(fd == SIGNALS_FD && n == sizeof info);
+	if (world.signal_count == 0)
+		return fails_with(EAGAIN);
+	info.ssi_signo = (uint32_t)world.signals[0];
+	memmove(world.signals, world.signals + 1, (size_t)--world.signal_count * sizeof *world.signals);
+	memcpy(bytes, &info, sizeof info);
+	return (ssize_t)sizeof info;
+}
+
+static int fake_open(const char *path, int flags)
+{
+	(void)path, (void)flags;
+	return SPARE_FD;
 }
 
 static ssize_t fake_write(int fd, const void *bytes, size_t n)
 {
 	cr_assert_eq(fd, LOG_FD);
-	if (world.log_errno != 0)
+	n = n < world.log_room ? n : world.log_room;
+	if (world.log_errno != 0 && (world.log_room == SIZE_MAX || n == 0))
 		return fails_with(world.log_errno);
+	if (world.log_room != SIZE_MAX)
+		world.log_room -= n;
 	buf_bytes(&world.log, bytes, n);
 	return (ssize_t)n;
 }
@@ -180,7 +215,8 @@ static const struct sys fake_sys = {
 	.accept4 = fake_accept4, .recv = fake_recv, .sendmsg = fake_sendmsg, .recvmmsg = fake_recvmmsg,
 	.sendto = fake_sendto, .shutdown = fake_shutdown, .setsockopt = fake_setsockopt,
 	.getpeername = fake_getpeername, .close = fake_close, .epoll_ctl = fake_epoll_ctl,
-	.epoll_wait = fake_epoll_wait, .write = fake_write, .clock_gettime = fake_clock_gettime,
+	.epoll_wait = fake_epoll_wait,
+	.read = fake_read, .open = fake_open, .write = fake_write, .clock_gettime = fake_clock_gettime,
 };
 
 /* ---- the world ---- */
@@ -217,15 +253,16 @@ void world_start(const char *tokens, ...)
 	world.now_ms = 1000000;
 	world.wall_ms = 1704110400000;
 	world.acks = world.log = buf_growable();
+	world.log_room = SIZE_MAX;
 	for (int i = 0; i < WORLD_FDS; i++)
 		world.fds[i].in = world.fds[i].out = buf_growable();
 	cr_assert(options_read(&options, argc, argv, env, &error), "%.*s", (int)error.len, error.data);
 	world.server = calloc(1, sizeof *world.server);
 	cr_assert(server_init(world.server, &options, &fake_sys, ROOM_AT_ALL, &error), "%.*s", (int)error.len, error.data);
 	world.server->log.fd = LOG_FD;
-	world.server->log.file = true;
 	world.server->datagrams.fd = DATAGRAM_FD;
 	world.server->epoll = EPOLL_FD;
+	world.server->signals = SIGNALS_FD;
 }
 
 void world_stop(void)
@@ -239,12 +276,21 @@ void world_stop(void)
 		buf_free(&world.fds[i].in);
 		buf_free(&world.fds[i].out);
 	}
+	for (size_t i = 0; i < sizeof world.datagrams / sizeof world.datagrams[0]; i++)
+		free(world.datagrams[i].bytes);
 	buf_free(&world.acks);
 	buf_free(&world.log);
 	free(world.server);
 	snprintf(path, sizeof path, "%s/tokens", world.dir);
 	unlink(path);
 	rmdir(world.dir);
+}
+
+void world_raises(int signal)
+{
+	cr_assert_lt(world.signal_count, (int)(sizeof world.signals / sizeof world.signals[0]));
+	world.signals[world.signal_count++] = signal;
+	world_settle();
 }
 
 void world_settle(void)
@@ -258,6 +304,10 @@ void world_settle(void)
 		if (s->dirty.count == 0 && s->unread.count == 0 && s->intake.next == s->intake.have
 			&& (s->datagrams.fd < 0 || world.datagram_first == world.datagram_count))
 			return;
+		if (s->dirty.count == 0 && s->unread.count == 0 && s->crowded.count > 0) {
+			world.now_ms += 10; /* as epoll_wait would, while a blocked stream has its chance */
+			world.wall_ms += 10;
+		}
 	}
 	cr_assert(false, "the server never comes to rest");
 }
@@ -380,23 +430,41 @@ int stream_open(const char *token)
 	return fd;
 }
 
-/* ---- Django ---- */
+/* ---- Django, the log ---- */
+
+const char *log_hears(void)
+{
+	const char *text;
+
+	buf_byte(&world.log, '\0');
+	world.log.len--;
+	text = world.log.data + world.log_heard;
+	world.log_heard = world.log.len;
+	return text;
+}
+
+void django_queues_bytes(const char *bytes, size_t n, bool bound)
+{
+	int i;
+
+	if (world.datagram_first == world.datagram_count)
+		world.datagram_first = world.datagram_count = 0;
+	i = world.datagram_count++;
+	cr_assert_lt(i, (int)(sizeof world.datagrams / sizeof world.datagrams[0]));
+	world.datagrams[i].bytes = realloc(world.datagrams[i].bytes, n + 1);
+	memcpy(world.datagrams[i].bytes, bytes, n);
+	world.datagrams[i].n = n;
+	world.datagrams[i].bound = bound;
+}
 
 void django_queues(const char *text)
 {
-	size_t n = strlen(text);
-
-	cr_assert_lt(world.datagram_count, (int)(sizeof world.datagrams / sizeof world.datagrams[0]));
-	cr_assert_leq(n, sizeof world.datagrams[0].bytes);
-	memcpy(world.datagrams[world.datagram_count].bytes, text, n);
-	world.datagrams[world.datagram_count].n = n;
-	world.datagrams[world.datagram_count++].bound = true;
+	django_queues_bytes(text, strlen(text), true);
 }
 
 const char *django_says(const char *text)
 {
 	buf_clear(&world.acks);
-	world.datagram_first = world.datagram_count = 0;
 	django_queues(text);
 	world_settle();
 	if (world.acks.len > 0)

@@ -13,7 +13,7 @@
 
 #include <criterion/criterion.h>
 
-enum { WORLD_FDS = 256 };
+enum { WORLD_FDS = 256, WORLD_LISTENER = 7 };
 
 struct fake_fd {
 	bool open;      /* between client_open and the server's close */
@@ -21,12 +21,14 @@ struct fake_fd {
 	bool reset;     /* the server closed it with SO_LINGER 0 */
 	int closes;     /* how often the server closed it */
 	size_t room;    /* bytes the kernel takes; SIZE_MAX: any number */
+	bool full;      /* the last sendmsg found less room than it had bytes */
 	int fails;      /* errno of the next sendmsg, 0: none */
 	bool eof;       /* the client sends no more */
 	struct buf in;  /* what the server has not read yet */
 	struct buf out; /* what it wrote */
 	size_t heard;   /* of out: returned by client_hears */
 	int sends;      /* sendmsg calls */
+	size_t pieces;  /* iovecs of the last one */
 };
 
 struct world {
@@ -35,15 +37,21 @@ struct world {
 	int64_t now_ms, wall_ms; /* what the clocks say */
 	char dir[64];            /* has `tokens` and `log` */
 	struct buf acks;         /* datagrams sent back: each with a newline behind it */
+	int acks_sent;           /* sendto calls that worked */
 	int ack_errno;           /* sendto fails with it */
 	struct {
-		char bytes[8192];
+		char *bytes;
 		size_t n;
 		bool bound;
 	} datagrams[512]; /* waiting in the socket */
 	int datagram_first, datagram_count;
-	struct buf log; /* what was written to the log */
-	int log_errno;  /* write to the log fails with it */
+	struct buf log;   /* what was written to the log */
+	size_t log_heard; /* of log: returned by log_hears */
+	int log_errno;    /* write to the log fails with it */
+	size_t log_room;  /* bytes a write to the log takes before it fails so; SIZE_MAX: any number */
+	int signals[8], signal_count; /* raised, not yet read */
+	int accept_errno;             /* accept4 on WORLD_LISTENER fails with it */
+	int wait_ms;                  /* what the last epoll_wait was allowed to wait */
 };
 
 extern struct world world; /* one a test: Criterion runs each in a process of its own */
@@ -57,7 +65,11 @@ void world_stop(void); /* checks that nothing is left open */
 /* Writes the token file anew. */
 void world_tokens(const char *text);
 
-/* Turns of the loop until there is nothing to do; time stands still. */
+/* The server is told of this signal; settles. */
+void world_raises(int signal);
+
+/* Turns of the loop until there is nothing to do. Time stands still, unless publishers are held back
+ * for a stream that is blocked. */
 void world_settle(void);
 /* Lets time pass in steps of TICK, with turns in between. */
 void world_pass(int64_t ms);
@@ -76,8 +88,12 @@ struct conn *client_conn(int fd);
 /* Opens a stream with this token, settles, and swallows the greeting. */
 int stream_open(const char *token);
 
+/* What was written to the log since the last call, and stays there until the next. */
+const char *log_hears(void);
+
 /* A datagram from a bound sender is put in the socket; nothing happens before world_settle. */
 void django_queues(const char *text);
+void django_queues_bytes(const char *bytes, size_t n, bool bound);
 /* The same, settled; returns the ack. */
 const char *django_says(const char *text);
 

@@ -1,0 +1,815 @@
+/* test_conn.c - connections: their states, their ends, and answers under short writes. */
+#include "world.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define EVENTS "/api/v1/sse/events/"
+#define STATS "/api/v1/sse/stats/"
+#define ASK_STATS "GET " STATS " HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer boss\r\n\r\n"
+#define ASK_STREAM "GET " EVENTS "?token=boss HTTP/1.1\r\nHost: a\r\n\r\n"
+#define JSON_HEADERS "Content-Type: application/json\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n"
+#define DATE "Date: Mon, 01 Jan 2024 12:00:00 GMT\r\n"
+#define EMPTY_STATS "{\"total_users\":0,\"total_connections\":0,\"users\":{}}\n"
+
+static const char *const tokens = "boss 1 manager\nfore 789 foreman\n";
+
+static int asked(const char *text)
+{
+	int fd = client_open();
+
+	client_says(fd, text);
+	return fd;
+}
+
+/* The answer ended the connection: it is shut, and closed as soon as the client closes. */
+static void expect_closing(int fd)
+{
+	cr_assert(world.fds[fd].open && world.fds[fd].shut && !world.fds[fd].reset, "descriptor %d", fd);
+	client_ends(fd);
+	cr_assert(!world.fds[fd].open);
+}
+
+static void expect_status(int fd, int status)
+{
+	const char *text = client_hears(fd);
+	char line[32];
+
+	snprintf(line, sizeof line, "HTTP/1.1 %d ", status);
+	cr_assert(strncmp(text, line, strlen(line)) == 0, "expected %d: %s", status, text);
+}
+
+/* ---- answers ---- */
+
+Test(conn, stats_are_answered_and_the_connection_is_kept)
+{
+	int fd;
+
+	world_start(tokens, NULL);
+	fd = asked(ASK_STATS);
+	cr_assert_str_eq(client_hears(fd), "HTTP/1.1 200 OK\r\n" DATE JSON_HEADERS "Content-Length: 51\r\n\r\n" EMPTY_STATS);
+	stream_open("boss");
+	stream_open("boss");
+	stream_open("fore");
+	client_says(fd, ASK_STATS);
+	cr_assert_not_null(strstr(client_hears(fd), "\r\n\r\n"
+		"{\"total_users\":2,\"total_connections\":3,\"users\":{\"1\":2,\"789\":1}}\n"));
+	world_stop();
+}
+
+Test(conn, stats_need_a_token_in_a_header)
+{
+	int fd;
+
+	world_start(tokens, NULL);
+	fd = asked("GET " STATS "?token=boss HTTP/1.1\r\nHost: a\r\n\r\n");
+	cr_assert_str_eq(client_hears(fd), "HTTP/1.1 401 Unauthorized\r\n" DATE "WWW-Authenticate: Bearer\r\n" JSON_HEADERS
+		"Content-Length: 30\r\n\r\n{\"error\":\"a token is needed\"}\n");
+	client_says(fd, "GET " STATS " HTTP/1.1\r\nHost: a\r\nAuthorization: Token nobody\r\n\r\n");
+	cr_assert_not_null(strstr(client_hears(fd), "{\"error\":\"the token is not valid\"}\n"));
+	cr_assert_eq(world.server->count.refused[REFUSE_no_token], 1);
+	cr_assert_eq(world.server->count.refused[REFUSE_unknown_token], 1);
+	client_says(fd, "GET " STATS " HTTP/1.1\r\nHost: a\r\nAuthorization: Token boss\r\n\r\n");
+	expect_status(fd, 200);
+	world_stop();
+}
+
+Test(conn, a_stream_opens_with_its_head_a_retry_and_connected)
+{
+	int fd, retry;
+	char rest[1024];
+	const char *text;
+
+	world_start(tokens, "--retry", "7s", "--retry-jitter", "0s", NULL);
+	fd = asked(ASK_STREAM);
+	text = client_hears(fd);
+	cr_assert_str_eq(text, "HTTP/1.1 200 OK\r\n" DATE "Content-Type: text/event-stream\r\n"
+		"Cache-Control: no-cache, no-transform\r\nConnection: keep-alive\r\nX-Accel-Buffering: no\r\n"
+		"Transfer-Encoding: chunked\r\n\r\n"
+		"65\r\nretry: 7000\n\nid: 1704110400000-0\n"
+		"data: {\"event\":\"connected\",\"message\":\"SSE connection established\"}\n\n\r\n");
+	fd = asked("GET /api/v1/sse/events?token=boss HTTP/1.0\r\n\r\n");
+	cr_assert_eq(sscanf(client_hears(fd), "HTTP/1.1 200 OK\r\n" DATE "Content-Type: text/event-stream\r\n"
+		"Cache-Control: no-cache, no-transform\r\nConnection: close\r\nX-Accel-Buffering: no\r\n\r\n"
+		"retry: %d\n\nid: 1704110400000-0\n%1000[^\n]\n\n", &retry, rest), 2);
+	cr_assert_eq(retry, 7000);
+	world_stop();
+}
+
+Test(conn, connected_bears_the_newest_id)
+{
+	world_start(tokens, NULL);
+	world_pass(1000);
+	django_says("{\"event\":\"a\",\"data\":1,\"to\":\"all\"}");
+	cr_assert_not_null(strstr(client_hears(asked(ASK_STREAM)), "id: 1704110401000-0\ndata: {\"event\":\"connected\""));
+	world_stop();
+}
+
+Test(conn, an_id_that_is_not_the_newest_gets_a_resync)
+{
+	static const struct {
+		const char *query, *header;
+		bool resync;
+	} rows[] = {
+		{"", "", false}, {"", "Last-Event-ID: 1704110400000-0\r\n", false}, {"", "Last-Event-ID: 1704110399999-0\r\n", true},
+		{"", "Last-Event-ID: 1704110400000-1\r\n", true}, {"", "Last-Event-ID: x\r\n", true},
+		{"", "Last-Event-ID: -1\r\n", true}, {"", "Last-Event-ID: 18446744073709551616-0\r\n", true},
+		{"", "Last-Event-ID: 1704110400000-0\r\nLast-Event-ID: 1704110400000-0\r\n", true},
+		{"&lastEventId=1704110400000-0", "", false}, {"&lastEventId=7", "", true}, {"&lastEventId=", "", true},
+	};
+
+	world_start(tokens, NULL);
+	for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+		char text[512];
+		const char *got;
+
+		snprintf(text, sizeof text, "GET " EVENTS "?token=boss%s HTTP/1.1\r\nHost: a\r\n%s\r\n", rows[i].query, rows[i].header);
+		got = client_hears(asked(text));
+		cr_assert_not_null(strstr(got, "\"connected\""));
+		cr_assert_eq(strstr(got, "\n\nid: 1704110400000-0\ndata: {\"event\":\"system.resync\"") != NULL, rows[i].resync, "row %zu", i);
+	}
+	world_stop();
+}
+
+Test(conn, a_head_request_gets_the_head_and_no_stream)
+{
+	int fd;
+
+	world_start(tokens, NULL);
+	fd = asked("HEAD " EVENTS "?token=boss HTTP/1.1\r\nHost: a\r\n\r\n");
+	cr_assert_str_eq(client_hears(fd), "HTTP/1.1 200 OK\r\n" DATE "Content-Type: text/event-stream\r\n"
+		"Cache-Control: no-cache, no-transform\r\nConnection: keep-alive\r\nX-Accel-Buffering: no\r\n"
+		"Transfer-Encoding: chunked\r\n\r\n");
+	cr_assert_eq(world.server->streams.count, 0);
+	client_says(fd, "HEAD " STATS " HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer boss\r\n\r\n");
+	cr_assert_str_eq(client_hears(fd), "HTTP/1.1 200 OK\r\n" DATE JSON_HEADERS "Content-Length: 51\r\n\r\n");
+	client_says(fd, "HEAD /nothing HTTP/1.1\r\nHost: a\r\n\r\n");
+	cr_assert_str_eq(client_hears(fd), "HTTP/1.1 404 Not Found\r\n" DATE JSON_HEADERS "Content-Length: 25\r\n\r\n");
+	client_says(fd, "HEAD " EVENTS " HTTP/1.1\r\nHost: a\r\n\r\n");
+	expect_status(fd, 401);
+	fd = asked("HEAD " EVENTS "?token=boss HTTP/1.0\r\n\r\n");
+	cr_assert_null(strstr(client_hears(fd), "chunked"));
+	expect_closing(fd);
+	world_stop();
+}
+
+Test(conn, options_tells_the_methods)
+{
+	int fd;
+
+	world_start(tokens, NULL);
+	fd = asked("OPTIONS " EVENTS " HTTP/1.1\r\nHost: a\r\n\r\n");
+	cr_assert_str_eq(client_hears(fd), "HTTP/1.1 204 No Content\r\n" DATE "Allow: GET, HEAD, OPTIONS\r\n\r\n");
+	client_says(fd, "OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n");
+	expect_status(fd, 204);
+	client_says(fd, "OPTIONS /nothing HTTP/1.1\r\nHost: a\r\n\r\n");
+	expect_status(fd, 404);
+	world_stop();
+}
+
+Test(conn, a_preflight_is_for_allowed_origins_only)
+{
+	int fd;
+	const char *text;
+
+	world_start(tokens, "--cors-origin", "https://a.example", "--cors-origin", "https://b.example", NULL);
+	fd = asked("OPTIONS " EVENTS " HTTP/1.1\r\nHost: a\r\nOrigin: https://b.example\r\nAccess-Control-Request-Method: GET\r\n"
+		"Access-Control-Request-Headers: authorization,last-event-id\r\n\r\n");
+	cr_assert_str_eq(client_hears(fd), "HTTP/1.1 204 No Content\r\n" DATE
+		"Access-Control-Allow-Origin: https://b.example\r\nAccess-Control-Allow-Credentials: true\r\nVary: Origin\r\n"
+		"Access-Control-Allow-Methods: GET, HEAD, OPTIONS\r\n"
+		"Access-Control-Allow-Headers: Authorization, Last-Event-ID, Cache-Control\r\n"
+		"Access-Control-Max-Age: 86400\r\n\r\n");
+	client_says(fd, "OPTIONS " EVENTS " HTTP/1.1\r\nHost: a\r\nOrigin: https://c.example\r\nAccess-Control-Request-Method: GET\r\n\r\n");
+	text = client_hears(fd);
+	cr_assert(strncmp(text, "HTTP/1.1 403 ", 13) == 0 && strstr(text, "Allow-Origin") == NULL && strstr(text, "Vary: Origin\r\n") != NULL);
+	client_says(fd, "GET " EVENTS "?token=boss HTTP/1.1\r\nHost: a\r\nOrigin: https://a.example\r\n\r\n");
+	cr_assert_not_null(strstr(client_hears(fd), "Access-Control-Allow-Origin: https://a.example\r\n"));
+	fd = asked("GET " EVENTS "?token=nobody HTTP/1.1\r\nHost: a\r\nOrigin: https://a.example\r\n\r\n");
+	cr_assert_not_null(strstr(client_hears(fd), "Access-Control-Allow-Origin: https://a.example\r\n"));
+	world_stop();
+}
+
+Test(conn, a_star_allows_every_origin_without_credentials)
+{
+	const char *text;
+
+	world_start(tokens, "--cors-origin", "*", NULL);
+	text = client_hears(asked("GET " EVENTS "?token=boss HTTP/1.1\r\nHost: a\r\nOrigin: https://a.example\r\n\r\n"));
+	cr_assert_not_null(strstr(text, "\r\nAccess-Control-Allow-Origin: *\r\nVary: Origin\r\n"));
+	cr_assert_null(strstr(text, "Credentials"));
+	cr_assert_null(strstr(client_hears(asked(ASK_STREAM)), "Allow-Origin"));
+	world_stop();
+}
+
+/* Every refusal that one request brings about: status, whether the connection lives on, counter. */
+Test(conn, each_refusal_has_its_status_and_its_counter)
+{
+	static const struct {
+		const char *request;
+		enum refusal why;
+		bool kept;
+	} rows[] = {
+		{"GET / HTTP/1.1\nHost: a\r\n\r\n", REFUSE_bad_line_end, false},
+		{"GET / HTTP/1.1\r\nHost: a\r\nX: \x01\r\n\r\n", REFUSE_bad_byte, false},
+		{"GET /\r\n\r\n", REFUSE_bad_request_line, false},
+		{"\x16\x03\x01\x02", REFUSE_bad_byte, false},
+		{"GET foo HTTP/1.1\r\nHost: a\r\n\r\n", REFUSE_bad_target, false},
+		{"GET " EVENTS "?token=%zz HTTP/1.1\r\nHost: a\r\n\r\n", REFUSE_bad_escape, false},
+		{"GET /%4 HTTP/1.1\r\nHost: a\r\n\r\n", REFUSE_bad_escape, false},
+		{"GET " EVENTS "?token=%00 HTTP/1.1\r\nHost: a\r\n\r\n", REFUSE_bad_escape, false},
+		{"GET / HTTP/1.1\r\nHost : a\r\n\r\n", REFUSE_bad_header, false},
+		{"GET / HTTP/1.1\r\nHost: a\r\n X: b\r\n\r\n", REFUSE_folded_header, false},
+		{"GET / HTTP/1.1\r\n\r\n", REFUSE_no_host, false},
+		{"GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n", REFUSE_two_hosts, false},
+		{"GET / HTTP/1.1\r\nHost: a b\r\n\r\n", REFUSE_bad_host, false},
+		{"GET / HTTP/1.1\r\nHost: a\r\nOrigin: a\r\nOrigin: b\r\n\r\n", REFUSE_repeated_header, false},
+		{"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: +5\r\n\r\n", REFUSE_bad_length, false},
+		{"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n", REFUSE_length_and_encoding, false},
+		{"GET / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n", REFUSE_encoding_in_http10, false},
+		{"GET " EVENTS "?token=a&token=b HTTP/1.1\r\nHost: a\r\n\r\n", REFUSE_two_tokens, false},
+		{"GET " EVENTS " HTTP/1.1\r\nHost: a\r\n\r\n", REFUSE_no_token, true},
+		{"GET " EVENTS "?token= HTTP/1.1\r\nHost: a\r\n\r\n", REFUSE_no_token, true},
+		{"GET " EVENTS "?token=nobody HTTP/1.1\r\nHost: a\r\n\r\n", REFUSE_unknown_token, true},
+		{"GET /api/v1/sse/events/x HTTP/1.1\r\nHost: a\r\n\r\n", REFUSE_no_such_path, true},
+		{"GET /API/v1/sse/events/ HTTP/1.1\r\nHost: a\r\n\r\n", REFUSE_no_such_path, true},
+		{"GET /api/v1/sse//events/ HTTP/1.1\r\nHost: a\r\n\r\n", REFUSE_no_such_path, true},
+		{"GET /api/v1/sse/events/../stats/ HTTP/1.1\r\nHost: a\r\n\r\n", REFUSE_no_such_path, true},
+		{"GET / HTTP/1.1\r\nHost: a\r\n\r\n", REFUSE_no_such_path, true},
+		{"POST " EVENTS " HTTP/1.1\r\nHost: a\r\n\r\n", REFUSE_method_not_allowed, true},
+		{"POST " EVENTS " HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc", REFUSE_method_not_allowed, false},
+		{"GET " EVENTS " HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc", REFUSE_body_not_allowed, false},
+		{"GET " EVENTS " HTTP/1.1\r\nHost: a\r\nExpect: foo\r\n\r\n", REFUSE_unknown_expectation, false},
+		{"BREW " EVENTS " HTTP/1.1\r\nHost: a\r\n\r\n", REFUSE_unknown_method, false},
+		{"GET " EVENTS " HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n", REFUSE_unknown_encoding, false},
+		{"GET / HTTP/2.0\r\n\r\n", REFUSE_bad_version, false},
+	};
+
+	world_start(tokens, NULL);
+	for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+		uint64_t before = world.server->count.refused[rows[i].why];
+		char line[64], body[160];
+		const char *text;
+		int fd = asked(rows[i].request);
+
+		text = client_hears(fd);
+		snprintf(line, sizeof line, "HTTP/1.1 %d ", refusal_status(rows[i].why));
+		cr_assert(strncmp(text, line, strlen(line)) == 0, "row %zu: %s", i, text);
+		cr_assert_eq(world.server->count.refused[rows[i].why], before + 1, "row %zu: %s", i, text);
+		cr_assert_eq(sscanf(strstr(text, "\r\n\r\n"), "\r\n\r\n{\"error\":\"%150[^\n]\"}\n", body), 1);
+		cr_assert_eq(strstr(text, "Connection: close\r\n") == NULL, rows[i].kept, "row %zu", i);
+		if (rows[i].why == REFUSE_method_not_allowed)
+			cr_assert_not_null(strstr(text, "\r\nAllow: GET, HEAD, OPTIONS\r\n"));
+		snprintf(line, sizeof line, "status=%d reason=%s from=unix\n", refusal_status(rows[i].why), refusal_name(rows[i].why));
+		cr_assert_not_null(strstr(log_hears(), line), "row %zu", i);
+		if (!rows[i].kept) {
+			expect_closing(fd);
+			continue;
+		}
+		client_says(fd, ASK_STATS);
+		expect_status(fd, 200);
+	}
+	world_stop();
+}
+
+Test(conn, nothing_behind_a_refused_head_is_read)
+{
+	int fd;
+
+	world_start(tokens, NULL);
+	fd = asked("GET " EVENTS " HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n" ASK_STATS ASK_STATS);
+	expect_status(fd, 413);
+	cr_assert_eq(world.server->count.sends, 1);
+	client_says(fd, ASK_STATS);
+	cr_assert_str_eq(client_hears(fd), "");
+	expect_closing(fd);
+	world_stop();
+}
+
+Test(conn, a_header_wins_over_the_query)
+{
+	int fd;
+
+	world_start(tokens, NULL);
+	fd = asked("GET " EVENTS "?token=nobody HTTP/1.1\r\nHost: a\r\nAuthorization: Token fore\r\n\r\n");
+	expect_status(fd, 200);
+	fd = asked("GET " EVENTS "?token=fore HTTP/1.1\r\nHost: a\r\nAuthorization: Token nobody\r\n\r\n");
+	expect_status(fd, 401);
+	fd = asked("GET " EVENTS "?token=fore HTTP/1.1\r\nHost: a\r\nAuthorization: Basic YTpi\r\n\r\n");
+	expect_status(fd, 200);
+	world_stop();
+}
+
+/* ---- pipelining, short writes ---- */
+
+Test(conn, a_request_cut_anywhere_gets_the_same_answer)
+{
+	static const char request[] = ASK_STREAM;
+
+	world_start(tokens, NULL);
+	for (size_t k = 1; k < sizeof request - 1; k++) {
+		int fd = client_open();
+
+		client_says_bytes(fd, request, k);
+		cr_assert_str_eq(client_hears(fd), "");
+		client_says_bytes(fd, request + k, sizeof request - 1 - k);
+		expect_status(fd, 200);
+		cr_assert_eq(client_conn(fd)->state, CONN_STREAM);
+		client_ends(fd);
+	}
+	world_stop();
+}
+
+Test(conn, one_byte_at_a_time_is_a_request_too)
+{
+	static const char request[] = "\r\n" ASK_STATS ASK_STREAM;
+	int fd;
+
+	world_start(tokens, NULL);
+	fd = client_open();
+	for (size_t i = 0; i < sizeof request - 1; i++)
+		client_says_bytes(fd, request + i, 1);
+	expect_status(fd, 200);
+	cr_assert_eq(client_conn(fd)->state, CONN_STREAM);
+	world_stop();
+}
+
+Test(conn, pipelined_requests_are_answered_in_order)
+{
+	int fd;
+
+	world_start(tokens, NULL);
+	fd = asked(ASK_STATS "GET /no HTTP/1.1\r\nHost: a\r\n\r\nOPTIONS " EVENTS " HTTP/1.1\r\nHost: a\r\n\r\n" ASK_STREAM);
+	{
+		const char *text = client_hears(fd), *stats = strstr(text, " 200 "), *no = strstr(text, " 404 "),
+			*options = strstr(text, " 204 "), *stream = strstr(text, "\"connected\"");
+
+		cr_assert(stats != NULL && no > stats && options > no && stream > options);
+	}
+	world_stop();
+}
+
+Test(conn, answers_wait_for_room_in_order_and_none_is_lost)
+{
+	char all[8192] = "", wanted[32768] = "";
+	int fd;
+
+	world_start(tokens, NULL);
+	for (int i = 0; i < 60; i++)
+		strcat(all, i % 3 == 0 ? ASK_STATS : i % 3 == 1 ? "OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n"
+			: "GET /no HTTP/1.1\r\nHost: a\r\n\r\n");
+	strcpy(wanted, client_hears(asked(all)));
+	for (size_t room = 1; room < 2000; room = room * 3 / 2 + 1) {
+		fd = client_open();
+		world.fds[fd].room = room;
+		client_says(fd, all);
+		cr_assert_eq(world.fds[fd].out.len, room);
+		client_says(fd, "OPTIONS * HTTP/1.0\r\n\r\n");
+		for (int i = 0; world.fds[fd].out.len < strlen(wanted) && i < 20000; i++)
+			client_room(fd, room);
+		client_room(fd, SIZE_MAX);
+		cr_assert(strncmp(world.fds[fd].out.data, wanted, strlen(wanted)) == 0, "room %zu", room);
+		cr_assert_eq(world.fds[fd].out.len, strlen(wanted) + strlen("HTTP/1.1 204 No Content\r\n" DATE
+			"Allow: GET, HEAD, OPTIONS\r\nConnection: close\r\n\r\n"));
+		expect_closing(fd);
+	}
+	world_stop();
+}
+
+Test(conn, while_an_answer_waits_nothing_is_read)
+{
+	int fd;
+
+	world_start(tokens, NULL);
+	fd = client_open();
+	world.fds[fd].room = 10;
+	client_says(fd, ASK_STATS);
+	client_says(fd, ASK_STATS);
+	cr_assert_eq(world.fds[fd].in.len, strlen(ASK_STATS));
+	client_room(fd, SIZE_MAX);
+	cr_assert_eq(world.fds[fd].in.len, 0);
+	world_stop();
+}
+
+Test(conn, an_error_answer_arrives_whole_under_a_short_write_at_every_byte)
+{
+	char wanted[1024];
+
+	world_start(tokens, NULL);
+	strcpy(wanted, client_hears(asked("bad\r\n\r\n")));
+	for (size_t k = 0; k < strlen(wanted); k++) {
+		int fd = client_open();
+
+		world.fds[fd].room = k;
+		client_says(fd, "bad\r\n\r\n and what comes behind");
+		cr_assert_eq(world.fds[fd].out.len, k);
+		cr_assert(!world.fds[fd].shut);
+		client_room(fd, SIZE_MAX);
+		cr_assert_str_eq(client_hears(fd), wanted, "at byte %zu", k);
+		expect_closing(fd);
+	}
+	world_stop();
+}
+
+Test(conn, a_greeting_arrives_whole_under_a_short_write_at_every_byte)
+{
+	char wanted[1024];
+
+	world_start(tokens, "--retry-jitter", "0s", NULL);
+	strcpy(wanted, client_hears(asked(ASK_STREAM)));
+	for (size_t k = 0; k < strlen(wanted); k++) {
+		int fd = client_open();
+		const char *text;
+
+		world.fds[fd].room = k;
+		client_says(fd, ASK_STREAM);
+		django_says("{\"event\":\"a\",\"data\":1,\"to\":\"all\"}");
+		cr_assert_eq(world.fds[fd].out.len, k);
+		client_room(fd, SIZE_MAX);
+		text = client_hears(fd);
+		text = strstr(text, "\"connected\"");
+		cr_assert_not_null(text, "at byte %zu", k);
+		text = strstr(text, "\n\n\r\n");
+		cr_assert_eq(strlen(text), 4 + 4 + strtoul(text + 4, NULL, 16) + 2, "at byte %zu: %s", k, text);
+		client_ends(fd);
+	}
+	world_stop();
+}
+
+/* ---- time ---- */
+
+Test(conn, a_head_that_is_not_whole_in_time_is_408)
+{
+	int silent, drip;
+
+	world_start(tokens, NULL);
+	silent = client_open();
+	drip = client_open();
+	for (int i = 0; i < 19; i++) {
+		client_says_bytes(drip, &"GET / HTTP/1.1\r\nX: abcdefgh"[i], 1);
+		world_pass(500);
+	}
+	cr_assert_str_eq(client_hears(drip), "", "9.5 s");
+	world_pass(1000);
+	expect_status(drip, 408);
+	expect_status(silent, 408);
+	cr_assert_eq(world.server->count.refused[REFUSE_head_timeout], 2);
+	expect_closing(drip);
+	expect_closing(silent);
+	world_stop();
+}
+
+Test(conn, the_time_of_a_second_head_begins_with_its_first_byte)
+{
+	int fd;
+
+	world_start(tokens, NULL);
+	fd = asked(ASK_STATS);
+	expect_status(fd, 200);
+	world_pass(30000);
+	client_says(fd, "G");
+	world_pass(5000);
+	client_says(fd, "E");
+	world_pass(4500);
+	cr_assert_str_eq(client_hears(fd), "");
+	world_pass(1000);
+	expect_status(fd, 408);
+	expect_closing(fd);
+	world_stop();
+}
+
+Test(conn, a_kept_connection_that_asks_nothing_is_closed)
+{
+	int fd;
+
+	world_start(tokens, "--idle-timeout", "20s", NULL);
+	fd = asked(ASK_STATS);
+	world_pass(15000);
+	client_says(fd, ASK_STATS);
+	world_pass(19000);
+	cr_assert(world.fds[fd].open);
+	world_pass(3000);
+	cr_assert(!world.fds[fd].open && !world.fds[fd].reset);
+	world_stop();
+}
+
+Test(conn, who_is_told_goodbye_has_a_second_to_hear_it)
+{
+	int fd;
+
+	world_start(tokens, NULL);
+	fd = asked("bad\r\n\r\n");
+	world_pass(900);
+	client_says(fd, "more");
+	cr_assert(world.fds[fd].open && world.fds[fd].shut);
+	world_pass(1500);
+	cr_assert(!world.fds[fd].open);
+	cr_assert_eq(world.fds[fd].closes, 1);
+	cr_assert_eq(world.fds[fd].in.len, 0, "what it sent was read: closing sends no reset");
+	world_stop();
+}
+
+Test(conn, an_answer_nobody_takes_is_dropped_after_the_stall_time)
+{
+	int closing, kept;
+
+	world_start(tokens, "--write-stall", "5s", NULL);
+	closing = client_open();
+	kept = client_open();
+	world.fds[closing].room = world.fds[kept].room = 5;
+	client_says(closing, "bad\r\n\r\n");
+	client_says(kept, ASK_STATS);
+	world_pass(4500);
+	cr_assert(world.fds[closing].open && world.fds[kept].open);
+	world_pass(2500);
+	cr_assert(!world.fds[closing].open && !world.fds[kept].open);
+	world_stop();
+}
+
+Test(conn, an_answer_that_found_no_kernel_memory_is_written_later)
+{
+	int fd;
+
+	world_start(tokens, NULL);
+	fd = client_open();
+	world.fds[fd].fails = ENOBUFS;
+	client_says(fd, ASK_STATS);
+	world_pass(1100);
+	expect_status(fd, 200);
+	cr_assert_eq(world.fds[fd].sends, 2);
+	world_stop();
+}
+
+/* ---- the client's end ---- */
+
+Test(conn, a_reset_in_any_state_closes_once)
+{
+	int fd;
+
+	world_start(tokens, NULL);
+	for (int state = 0; state < 6; state++) {
+		fd = state == 0 ? client_open() : state == 1 ? asked("GET / HT") : state == 2 ? asked(ASK_STATS)
+			: state == 3 ? asked("bad\r\n\r\n") : state == 4 ? stream_open("boss") : client_open();
+		if (state == 5) {
+			world.fds[fd].room = 3;
+			client_says(fd, ASK_STATS);
+		}
+		if (state == 4) {
+			client_room(fd, 3);
+			django_says("{\"event\":\"a\",\"data\":1,\"to\":\"all\"}");
+		}
+		world.fds[fd].fails = ECONNRESET;
+		conn_event(world.server, client_conn(fd), EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLERR | EPOLLHUP);
+		conn_event(world.server, client_conn(fd), EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLERR | EPOLLHUP);
+		world_settle();
+		cr_assert(!world.fds[fd].open, "state %d", state);
+		cr_assert_eq(client_conn(fd)->state, CONN_FREE);
+	}
+	cr_assert_eq(world.server->open.count, 0);
+	cr_assert_eq(world.server->dirty.count + world.server->unread.count, 0);
+	world_stop();
+}
+
+Test(conn, an_event_for_a_descriptor_that_is_free_is_nothing)
+{
+	int fd;
+
+	world_start(tokens, NULL);
+	fd = client_open();
+	client_ends(fd);
+	conn_event(world.server, client_conn(fd), EPOLLIN | EPOLLOUT | EPOLLHUP);
+	world_settle();
+	cr_assert_eq(world.fds[fd].closes, 1);
+	world_stop();
+}
+
+Test(conn, a_request_before_a_half_close_is_answered)
+{
+	int fd;
+
+	world_start(tokens, NULL);
+	fd = client_open();
+	buf_text(&world.fds[fd].in, ASK_STATS);
+	client_ends(fd);
+	expect_status(fd, 200);
+	cr_assert(!world.fds[fd].open);
+	fd = client_open();
+	world.fds[fd].room = 20;
+	buf_text(&world.fds[fd].in, ASK_STATS);
+	client_ends(fd);
+	cr_assert(world.fds[fd].open, "the answer is on its way");
+	client_room(fd, SIZE_MAX);
+	cr_assert_not_null(strstr(client_hears(fd), EMPTY_STATS));
+	cr_assert(!world.fds[fd].open);
+	world_stop();
+}
+
+Test(conn, a_half_close_while_answers_wait_is_seen_when_they_are_written)
+{
+	int fd;
+
+	world_start(tokens, NULL);
+	fd = client_open();
+	world.fds[fd].room = 20;
+	client_says(fd, ASK_STATS);
+	buf_text(&world.fds[fd].in, ASK_STATS);
+	client_ends(fd); /* edge-triggered: nobody will tell again */
+	cr_assert(world.fds[fd].open);
+	client_room(fd, SIZE_MAX);
+	cr_assert_eq(world.fds[fd].out.len, 2 * strlen("HTTP/1.1 200 OK\r\n" DATE JSON_HEADERS "Content-Length: 51\r\n\r\n" EMPTY_STATS));
+	cr_assert(!world.fds[fd].open, "it has both answers, and asks no more");
+	world_stop();
+}
+
+Test(conn, a_stream_whose_client_half_closes_is_gone)
+{
+	int fd;
+
+	world_start(tokens, NULL);
+	fd = stream_open("boss");
+	client_ends(fd);
+	cr_assert(!world.fds[fd].open);
+	cr_assert_eq(world.server->count.closed[CLOSE_gone], 1);
+	cr_assert_eq(world.server->streams.count + world.server->users_online, 0);
+	fd = client_open();
+	buf_text(&world.fds[fd].in, ASK_STREAM);
+	client_ends(fd);
+	cr_assert(!world.fds[fd].open);
+	cr_assert_eq(world.server->count.closed[CLOSE_gone], 2);
+	world_stop();
+}
+
+Test(conn, what_a_client_says_on_its_stream_is_dropped_to_a_limit)
+{
+	static char noise[65536];
+	int fd;
+
+	world_start(tokens, NULL);
+	memset(noise, 'x', sizeof noise);
+	fd = asked(ASK_STREAM ASK_STATS);
+	client_hears(fd);
+	for (int i = 0; i < 65; i++)
+		client_says_bytes(fd, noise, 1000);
+	cr_assert(world.fds[fd].open);
+	cr_assert_str_eq(client_hears(fd), "");
+	django_says("{\"event\":\"a\",\"data\":1,\"to\":\"all\"}");
+	cr_assert_not_null(strstr(client_hears(fd), "\"a\""));
+	client_says_bytes(fd, noise, 1000);
+	cr_assert(!world.fds[fd].open);
+	cr_assert_eq(world.server->count.closed[CLOSE_chatter], 1);
+	world_stop();
+}
+
+Test(conn, what_a_client_says_after_its_goodbye_is_dropped_to_a_limit)
+{
+	static char noise[65536];
+	int fd;
+
+	world_start(tokens, NULL);
+	fd = asked("bad\r\n\r\n");
+	client_says_bytes(fd, noise, sizeof noise);
+	cr_assert(world.fds[fd].open);
+	client_says_bytes(fd, noise, 1);
+	cr_assert(!world.fds[fd].open);
+	world_stop();
+}
+
+/* ---- limits ---- */
+
+Test(conn, a_head_or_target_that_is_too_large_is_refused)
+{
+	static char big[70000] = "GET /";
+	int fd;
+
+	world_start(tokens, NULL);
+	memset(big + 5, 'a', sizeof big - 6);
+	fd = client_open();
+	client_says_bytes(fd, big, 9000);
+	expect_status(fd, 414);
+	expect_closing(fd);
+	strcpy(big, "GET / HTTP/1.1\r\nHost: a\r\nX: ");
+	memset(big + strlen(big), 'a', 1000);
+	fd = client_open();
+	client_says_bytes(fd, big, 16000);
+	cr_assert_str_eq(client_hears(fd), "");
+	client_says_bytes(fd, "aaaaaaaaaaaaaaaa", 16);
+	client_says_bytes(fd, big + 100, 500);
+	expect_status(fd, 431);
+	expect_closing(fd);
+	fd = client_open();
+	client_says(fd, "GET / HTTP/1.1\r\nHost: a\r\n");
+	for (int i = 0; i < 100; i++)
+		client_says(fd, "X: y\r\n");
+	expect_status(fd, 431);
+	expect_closing(fd);
+	world_stop();
+}
+
+Test(conn, a_user_has_so_many_streams_and_others_are_put_off)
+{
+	int fds[3], fd;
+
+	world_start(tokens, "--streams-per-user", "3", "--retry", "5s", "--retry-jitter", "0s", NULL);
+	for (int i = 0; i < 3; i++)
+		fds[i] = stream_open("boss");
+	fd = asked(ASK_STREAM);
+	cr_assert_str_eq(client_hears(fd), "HTTP/1.1 200 OK\r\n" DATE "Content-Type: text/event-stream\r\n"
+		"Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nContent-Length: 13\r\nConnection: close\r\n\r\n"
+		"retry: 5000\n\n");
+	expect_closing(fd);
+	cr_assert_eq(world.server->count.refused[REFUSE_too_many_streams], 1);
+	stream_open("fore");
+	client_ends(fds[1]);
+	stream_open("boss");
+	world_stop();
+}
+
+Test(conn, one_connection_too_many_is_put_off_and_told_so)
+{
+	int first, fd;
+
+	world_start(tokens, "--max-connections", "2", "--retry", "5s", "--retry-jitter", "0s", NULL);
+	first = stream_open("boss");
+	stream_open("boss");
+	fd = asked(ASK_STREAM);
+	cr_assert_not_null(strstr(client_hears(fd), "Content-Length: 13\r\nConnection: close\r\n\r\nretry: 5000\n\n"));
+	cr_assert_eq(world.server->count.refused[REFUSE_too_many_connections], 1);
+	expect_closing(fd);
+	fd = asked(ASK_STATS ASK_STATS);
+	cr_assert_not_null(strstr(client_hears(fd), "Connection: close\r\n\r\n{\"total_users\":1"));
+	expect_closing(fd);
+	client_ends(first);
+	stream_open("fore");
+	world_stop();
+}
+
+Test(conn, a_user_leaves_the_stats_with_the_last_stream)
+{
+	int a, b, fd;
+
+	world_start(tokens, NULL);
+	a = stream_open("boss");
+	b = stream_open("boss");
+	stream_open("fore");
+	fd = asked(ASK_STATS);
+	client_ends(a);
+	client_hears(fd);
+	client_says(fd, ASK_STATS);
+	cr_assert_not_null(strstr(client_hears(fd), "{\"total_users\":2,\"total_connections\":2,\"users\":{\"1\":1,\"789\":1}}"));
+	client_resets(b);
+	client_says(fd, ASK_STATS);
+	cr_assert_not_null(strstr(client_hears(fd), "{\"total_users\":1,\"total_connections\":1,\"users\":{\"789\":1}}"));
+	world_stop();
+}
+
+Test(conn, any_of_a_users_streams_may_leave_first)
+{
+	world_start(tokens, NULL);
+	for (int gone = 0; gone < 4; gone++) {
+		int fds[4];
+
+		for (int i = 0; i < 4; i++)
+			fds[i] = stream_open("boss");
+		client_ends(fds[gone]);
+		cr_assert_not_null(strstr(django_says("{\"event\":\"a\",\"data\":1,\"to\":{\"users\":[1]}}"), "\"matched\":3}"));
+		for (int i = 0; i < 4; i++)
+			if (i != gone) {
+				cr_assert_neq(client_hears(fds[i])[0], '\0');
+				client_ends(fds[i]);
+			}
+		cr_assert_not_null(strstr(django_says("{\"event\":\"a\",\"data\":1,\"to\":{\"users\":[1]}}"), "\"matched\":0}"));
+	}
+	world_stop();
+}
+
+Test(conn, a_stream_that_waits_on_nothing_costs_a_cache_line)
+{
+	int fd;
+
+	world_start(tokens, NULL);
+	fd = stream_open("boss");
+	cr_assert_leq(sizeof(struct conn), 64);
+	cr_assert_null(client_conn(fd)->in);
+	cr_assert_null(client_conn(fd)->out);
+	world_stop();
+}
+
+/* ---- accepting ---- */
+
+Test(conn, a_listener_that_found_no_descriptors_is_asked_again)
+{
+	struct server *s;
+
+	world_start(tokens, NULL);
+	s = world.server;
+	s->listeners[s->listener_count++] = (struct listener){.fd = WORLD_LISTENER, .resting = true};
+	server_turn(s, -1);
+	cr_assert(world.wait_ms >= 0 && world.wait_ms <= 50, "with nobody connected, only a tick wakes it up");
+	world_pass(100);
+	cr_assert(!s->listeners[0].resting);
+	server_turn(s, -1);
+	cr_assert_eq(world.wait_ms, -1, "nothing is due");
+	world_stop();
+}
