@@ -1,6 +1,6 @@
 # sse: one C file, libc only. `make` builds it in one compiler line; `make help` lists the rest.
 
-CC      = gcc
+CC      = cc
 PREFIX  = /usr/local
 WERROR  =
 STD     = -std=c11
@@ -18,16 +18,17 @@ RUN     = ASAN_OPTIONS=abort_on_error=1:detect_leaks=1 UBSAN_OPTIONS=print_stack
 sse: sse.c sse.h
 	$(CC) $(STD) $(WARN) $(CFLAGS) $(HARDEN) -o $@ sse.c
 
-.PHONY: help static run test unit system both lint bench-tools install clean deps
+.PHONY: help static run test unit system both lint bench bench-tools install clean deps
 help:
 	@echo "make            builds sse"
 	@echo "make static     builds sse-static: one binary without any library (musl-gcc)"
 	@echo "make run        builds it, starts it with a token file to try, and says how to see an event arrive"
 	@echo "make test       everything: installs what the tests need, unit and system tests on gcc and clang"
-	@echo "make unit       only the unit tests, with CC (gcc)"
-	@echo "make system     only the tests over real sockets, with CC (gcc)"
+	@echo "make unit       only the unit tests, with CC (cc)"
+	@echo "make system     only the tests over real sockets, with CC (cc)"
 	@echo "make lint       both compilers' warnings as errors, cppcheck, shellcheck"
 	@echo "make bench-tools  builds build/load and build/floor, the load client and the floor"
+	@echo "make bench      measures it beside its peers, into bench/results.md; QUICK=1 for a short try"
 	@echo "make install    into DESTDIR and PREFIX ($(PREFIX))"
 
 static: sse-static
@@ -82,6 +83,11 @@ bench-tools: build/load build/floor
 build/%: bench/%.c
 	mkdir -p build
 	$(CC) $(STD) $(WARN) -O2 -g -o $@ $<
+
+# Measures sse beside its peers (bench/results.md), 25 minutes; QUICK=1: 3 minutes, into build/bench.
+bench: sse bench-tools
+	bench/deps
+	build/bench/venv/bin/python bench/bench.py $(if $(QUICK),--quick)
 
 install: sse
 	install -D -m 755 sse $(DESTDIR)$(PREFIX)/bin/sse

@@ -214,7 +214,10 @@ void buf_text(struct buf *b, const char *text)
 
 void buf_byte(struct buf *b, char c)
 {
-	buf_bytes(b, &c, 1);
+	if (!b->failed && b->len < b->cap)
+		b->data[b->len++] = c;
+	else
+		buf_bytes(b, &c, 1);
 }
 
 void buf_number(struct buf *b, int64_t n)
@@ -556,7 +559,7 @@ char json_peek(struct json *j)
 		return 0;
 	if (c == '-' || (c >= '0' && c <= '9'))
 		return '0';
-	return c != '\0' && strchr("{[\"tfn", c) != NULL ? c : 0;
+	return c == '{' || c == '[' || c == '"' || c == 't' || c == 'f' || c == 'n' ? c : 0;
 }
 
 /* The length of the UTF-8 sequence at p, 0 if it is not well-formed (Unicode table 3-7). */
@@ -1966,8 +1969,11 @@ static void log_span(struct buf *b, const char *key, struct span value)
 	buf_byte(b, ' ');
 	buf_text(b, key);
 	buf_byte(b, '=');
-	for (size_t i = 0; i < value.n; i++)
-		plain &= (unsigned char)value.p[i] > ' ' && strchr("\"\\=\x7f", value.p[i]) == NULL;
+	for (size_t i = 0; i < value.n; i++) {
+		unsigned char c = (unsigned char)value.p[i];
+
+		plain &= c > ' ' && c != '"' && c != '\\' && c != '=' && c != 0x7f;
+	}
 	if (plain)
 		buf_span(b, value);
 	else
@@ -3960,7 +3966,7 @@ static void intake_ack(struct server *s)
 
 static bool span_is_blank(struct span s)
 {
-	while (s.n > 0 && strchr(" \t\r", s.p[0]) != NULL && s.p[0] != '\0')
+	while (s.n > 0 && (s.p[0] == ' ' || s.p[0] == '\t' || s.p[0] == '\r'))
 		s = span_from(s, 1);
 	return s.n == 0;
 }
