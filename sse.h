@@ -624,9 +624,10 @@ struct server {
 	struct set dirty;    /* something to write, and not blocked */
 	struct set unread;   /* the kernel may hold input for it */
 	struct set dead;     /* to be reaped */
-	struct set crowded;  /* hold half a queue, and may be about to take it: see conn_crowd */
+	struct set crowded;  /* hold much of a queue, and may be about to take it: see conn_crowd */
 	struct pool lists;
 	uint32_t cursor;       /* where the next slice of dirty connections begins */
+	uint32_t crowd_untried, crowd_blocked; /* events that make a connection crowded */
 	uint64_t pass_from;    /* ring.end when the pass over the dirty ones began */
 	uint32_t sweep_word;   /* where the next tick's walk begins */
 	uint32_t sweep_ticks;  /* ticks that a walk over all connections takes */
@@ -677,7 +678,7 @@ void conn_event(struct server *s, struct conn *c, uint32_t events);
 void datagram_line(struct server *s, struct span line, struct buf *ack);
 /* Writes a slice of the dirty connections. */
 void deliver_slice(struct server *s);
-/* May the loop take in more events now? False while streams not yet tried hold half a queue. */
+/* May the loop take in more events now? False while a stream is crowded: see conn_crowd. */
 bool deliver_keeps_up(const struct server *s);
 /* Whatever time asks for: deadlines, keepalives. Call it once s->next_tick_ms has come. */
 void tick(struct server *s);

@@ -351,6 +351,25 @@ Test(conn, pipelined_requests_are_answered_in_order)
 	world_stop();
 }
 
+Test(conn, who_pipelines_a_lot_takes_turns)
+{
+	static char all[60000];
+	int fd, count = 0;
+
+	world_start(tokens, NULL);
+	for (int i = 0; i < 1000; i++)
+		strcpy(all + i * 34, "OPTIONS * HTTP/1.1\r\nHost: abcd\r\n\r\n");
+	fd = client_open();
+	buf_bytes(&world.fds[fd].in, all, strlen(all));
+	conn_event(world.server, client_conn(fd), EPOLLIN);
+	cr_assert_lt(world.fds[fd].sends, 100, "a turn");
+	world_settle();
+	for (const char *p = client_hears(fd); (p = strstr(p, " 204 ")) != NULL; p++)
+		count++;
+	cr_assert_eq(count, 1000);
+	world_stop();
+}
+
 Test(conn, answers_wait_for_room_in_order_and_none_is_lost)
 {
 	char all[8192] = "", wanted[32768] = "";
@@ -366,6 +385,7 @@ Test(conn, answers_wait_for_room_in_order_and_none_is_lost)
 		world.fds[fd].room = room;
 		client_says(fd, all);
 		cr_assert_eq(world.fds[fd].out.len, room);
+		cr_assert_leq(client_conn(fd)->out->len, 300, "requests wait, not their answers");
 		client_says(fd, "OPTIONS * HTTP/1.0\r\n\r\n");
 		for (int i = 0; world.fds[fd].out.len < strlen(wanted) && i < 20000; i++)
 			client_room(fd, room);
@@ -374,6 +394,28 @@ Test(conn, answers_wait_for_room_in_order_and_none_is_lost)
 		cr_assert_eq(world.fds[fd].out.len, strlen(wanted) + strlen("HTTP/1.1 204 No Content\r\n" DATE
 			"Allow: GET, HEAD, OPTIONS\r\nConnection: close\r\n\r\n"));
 		expect_closing(fd);
+	}
+	world_stop();
+}
+
+Test(conn, a_head_that_waited_behind_an_answer_may_come_in_parts)
+{
+	static const char last[] = ASK_STREAM;
+
+	world_start(tokens, NULL);
+	for (size_t k = 1; k < sizeof last - 1; k++) {
+		char first[512];
+		int fd = client_open();
+
+		snprintf(first, sizeof first, "%s%.*s", ASK_STATS ASK_STATS, (int)k, last);
+		world.fds[fd].room = 10;
+		client_says(fd, first);
+		client_room(fd, SIZE_MAX);
+		expect_status(fd, 200);
+		for (size_t i = k; i < sizeof last - 1; i++)
+			client_says_bytes(fd, last + i, 1);
+		cr_assert_eq(client_conn(fd)->state, CONN_STREAM, "cut at %zu: %s", k, client_hears(fd));
+		client_ends(fd);
 	}
 	world_stop();
 }
@@ -549,22 +591,26 @@ Test(conn, a_reset_in_any_state_closes_once)
 	int fd;
 
 	world_start(tokens, NULL);
-	for (int state = 0; state < 6; state++) {
+	for (int state = 0; state < 7; state++) {
+		int sends;
+
 		fd = state == 0 ? client_open() : state == 1 ? asked("GET / HT") : state == 2 ? asked(ASK_STATS)
 			: state == 3 ? asked("bad\r\n\r\n") : state == 4 ? stream_open("boss") : client_open();
-		if (state == 5) {
+		if (state > 4) {
 			world.fds[fd].room = 3;
-			client_says(fd, ASK_STATS);
+			client_says(fd, state == 5 ? ASK_STATS : "bad\r\n\r\n");
 		}
 		if (state == 4) {
 			client_room(fd, 3);
 			django_says("{\"event\":\"a\",\"data\":1,\"to\":\"all\"}");
 		}
+		sends = world.fds[fd].sends;
 		world.fds[fd].fails = ECONNRESET;
 		conn_event(world.server, client_conn(fd), EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLERR | EPOLLHUP);
 		conn_event(world.server, client_conn(fd), EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLERR | EPOLLHUP);
 		world_settle();
 		cr_assert(!world.fds[fd].open, "state %d", state);
+		cr_assert_leq(world.fds[fd].sends, sends + (state == 5), "nothing is written to who is gone");
 		cr_assert_eq(client_conn(fd)->state, CONN_FREE);
 	}
 	cr_assert_eq(world.server->open.count, 0);
@@ -603,6 +649,26 @@ Test(conn, a_request_before_a_half_close_is_answered)
 	client_room(fd, SIZE_MAX);
 	cr_assert_not_null(strstr(client_hears(fd), EMPTY_STATS));
 	cr_assert(!world.fds[fd].open);
+	world_stop();
+}
+
+Test(conn, a_half_close_does_not_cut_the_last_answer)
+{
+	char wanted[1024];
+
+	world_start(tokens, NULL);
+	snprintf(wanted, sizeof wanted, "%s", client_hears(asked("bad\r\n\r\n")));
+	for (size_t k = 0; k < strlen(wanted); k++) {
+		int fd = client_open();
+
+		world.fds[fd].room = k;
+		client_says(fd, "bad\r\n\r\n");
+		client_ends(fd);
+		cr_assert(world.fds[fd].open);
+		client_room(fd, SIZE_MAX);
+		cr_assert_str_eq(client_hears(fd), wanted, "at byte %zu", k);
+		cr_assert(!world.fds[fd].open);
+	}
 	world_stop();
 }
 

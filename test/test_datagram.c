@@ -466,6 +466,22 @@ Test(datagram, the_longest_there_is_goes_through)
 	world_stop();
 }
 
+Test(datagram, a_receive_that_fails_is_tried_again)
+{
+	static const int errors[] = {EINTR, ENOMEM, ENOBUFS};
+
+	world_start(tokens, NULL);
+	for (int i = 0; i < 3; i++) {
+		django_queues("{" WHOLE "}");
+		world.receive_errno = errors[i];
+		world.server->intake.readable = true; /* told once: the edge does not come again */
+		for (int turn = 0; turn < 3; turn++)
+			server_turn(world.server, 0);
+		cr_assert_eq(world.server->count.events, i + 1, "errno %d", errors[i]);
+	}
+	world_stop();
+}
+
 Test(datagram, more_lines_than_a_turn_takes_are_all_taken)
 {
 	char *text = calloc(1, 2500 * 40);

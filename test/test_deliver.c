@@ -90,11 +90,14 @@ Test(deliver, a_short_write_at_every_byte_loses_nothing)
 	world_settle();
 	whole = strlen(client_hears(boss));
 	for (size_t k = 0; k <= whole; k++) {
+		int sends = world.fds[boss].sends;
+
 		client_room(boss, k);
 		event_queues(1, 1, "\"all\"");
 		event_queues(2, 1, "{\"roles\":[\"manager\"]}");
 		world_settle();
 		cr_assert_eq(world.fds[boss].out.len - world.fds[boss].heard, k);
+		cr_assert(k == whole || world.fds[boss].sends == sends + 1, "who took less than all is not asked again");
 		client_room(boss, SIZE_MAX);
 		cr_assert_str_eq(client_counts(boss), "1 2 ", "at byte %zu", k);
 	}
@@ -271,6 +274,61 @@ Test(deliver, a_blocked_stream_does_not_hold_the_intake_back)
 	cr_assert(!deliver_keeps_up(world.server), "it may have room now: it is tried first");
 	world_settle();
 	cr_assert(deliver_keeps_up(world.server));
+	world_stop();
+}
+
+Test(deliver, publishers_wait_a_moment_for_a_stream_whose_kernel_is_full)
+{
+	int64_t from;
+	int slow, quick;
+
+	world_start(tokens, "--queue", "10", NULL);
+	slow = stream_open("boss");
+	quick = stream_open("fore");
+	world_pass(10000);
+	from = world.now_ms;
+	client_room(slow, 0);
+	for (int i = 0; i < 9; i++)
+		event_queues(i, 1, "\"all\"");
+	world.server->intake.readable = true;
+	server_turn(world.server, -1);
+	server_turn(world.server, -1);
+	cr_assert_eq(client_conn(slow)->u.stream.run, 5);
+	cr_assert(world.wait_ms > 0 && world.wait_ms <= 50, "no descriptor tells when the moment is over");
+	world_settle();
+	cr_assert(world.now_ms - from >= 100 && world.now_ms - from <= 200, "%d ms", (int)(world.now_ms - from));
+	cr_assert_eq(client_conn(slow)->u.stream.run, 9);
+	from = world.now_ms;
+	event_queues(9, 1, "\"all\"");
+	event_queues(10, 1, "\"all\"");
+	world_settle();
+	cr_assert_eq(world.now_ms, from, "once");
+	cr_assert(!world.fds[slow].open);
+	cr_assert_str_eq(client_counts(quick), "0 1 2 3 4 5 6 7 8 9 10 ");
+	world_stop();
+}
+
+Test(deliver, a_stream_that_reads_within_that_moment_is_not_slow)
+{
+	int boss;
+
+	world_start(tokens, "--queue", "10", NULL);
+	boss = stream_open("boss");
+	client_room(boss, 0);
+	for (int i = 0; i < 300; i++)
+		event_queues(i % 10, 1, "\"all\"");
+	for (int i = 0; i < 1000 && world.datagram_first < world.datagram_count; i++) {
+		world.server->intake.readable = true;
+		server_turn(world.server, 0);
+		if (i % 5 == 4) { /* it reads 1000 bytes every 50 ms */
+			world.now_ms += 50;
+			world.fds[boss].room = 1000;
+			conn_event(world.server, client_conn(boss), EPOLLOUT);
+		}
+	}
+	cr_assert(world.fds[boss].open);
+	client_room(boss, SIZE_MAX);
+	cr_assert_eq(strlen(client_counts(boss)), 600);
 	world_stop();
 }
 

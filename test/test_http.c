@@ -163,6 +163,8 @@ static const struct bad bad_hosts[] = {
 /* RFC 9112 3.2: a Host whose value is not that of RFC 3986 3.2.2 MUST be answered with 400. */
 static const struct bad bad_hosts_by_grammar[] = {
 	{"H7 Host with bad escape", BYTES("GET / HTTP/1.1\r\nHost: %zz\r\n\r\n"), REFUSE_bad_host},
+	{"H7 Host, first digit of an escape bad", BYTES("GET / HTTP/1.1\r\nHost: %z4\r\n\r\n"), REFUSE_bad_host},
+	{"H7 Host, second digit of an escape bad", BYTES("GET / HTTP/1.1\r\nHost: %4z\r\n\r\n"), REFUSE_bad_host},
 	{"H7 Host with cut escape", BYTES("GET / HTTP/1.1\r\nHost: a%4\r\n\r\n"), REFUSE_bad_host},
 	{"H7 Host [abc]", BYTES("GET / HTTP/1.1\r\nHost: [abc]\r\n\r\n"), REFUSE_bad_host},
 	{"H7 Host [1::2::3]", BYTES("GET / HTTP/1.1\r\nHost: [1::2::3]\r\n\r\n"), REFUSE_bad_host},

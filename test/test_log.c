@@ -232,6 +232,22 @@ Test(drain, streams_get_what_is_theirs_and_a_time_to_come_back)
 	world_stop();
 }
 
+Test(drain, all_that_was_in_the_socket_is_delivered_first)
+{
+	int boss, events = 0;
+
+	world_start(tokens, "--queue", "10", NULL);
+	boss = stream_open("boss");
+	for (int i = 0; i < 200; i++)
+		django_queues(EVENT);
+	world_raises(SIGTERM);
+	for (const char *p = client_hears(boss); (p = strstr(p, "\"event\":\"a\"")) != NULL; p++)
+		events++;
+	cr_assert_eq(events, 200);
+	cr_assert(world.fds[boss].shut);
+	world_stop();
+}
+
 Test(drain, peers_that_never_close_are_waited_for_a_second)
 {
 	int fd;

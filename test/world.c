@@ -91,6 +91,12 @@ static int fake_recvmmsg(int fd, struct mmsghdr *messages, unsigned count)
 	unsigned n = 0;
 
 	cr_assert_eq(fd, DATAGRAM_FD);
+	if (world.receive_errno != 0) {
+		int error = world.receive_errno;
+
+		world.receive_errno = 0;
+		return (int)fails_with(error);
+	}
 	for (; n < count && world.datagram_first < world.datagram_count; n++) {
 		struct msghdr *m = &messages[n].msg_hdr;
 		struct sockaddr_un from = {.sun_family = AF_UNIX, .sun_path = "\0test"};

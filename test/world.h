@@ -45,6 +45,7 @@ struct world {
 		bool bound;
 	} datagrams[512]; /* waiting in the socket */
 	int datagram_first, datagram_count;
+	int receive_errno; /* recvmmsg fails with it, once */
 	struct buf log;   /* what was written to the log */
 	size_t log_heard; /* of log: returned by log_hears */
 	int log_errno;    /* write to the log fails with it */
