@@ -65,8 +65,8 @@ $(B):
 	mkdir -p $@
 .PRECIOUS: $(B)/%.o
 
-unit: $(TESTS:%=$(B)/%)
-	@for t in $^; do echo "$$t"; $(RUN) $$t || exit 1; done
+unit: $(TESTS:%=$(B)/%) $(B)/sse
+	@for t in $(TESTS:%=$(B)/%); do echo "$$t"; SSE_BIN=$(B)/sse $(RUN) $$t || exit 1; done
 
 system: $(B)/system
 	$(RUN) SSE_BIN=$(B)/sse $(B)/system

@@ -118,9 +118,10 @@ bool span_is_nocase(struct span a, const char *text)
 	return i == a.n && text[i] == '\0';
 }
 
+/* Without its first `at` bytes. An absent one (.p is NULL) stays absent. */
 static struct span span_from(struct span s, size_t at)
 {
-	return (struct span){s.p + at, s.n - at};
+	return at == 0 ? s : (struct span){s.p + at, s.n - at};
 }
 
 /* Cuts s at the first c: returns what is before it, leaves in *s what is behind it. */
@@ -130,7 +131,7 @@ static struct span span_cut(struct span *s, char c)
 	struct span before = *s;
 
 	if (found == NULL) {
-		*s = (struct span){s->p + s->n, 0};
+		*s = span_from(*s, s->n);
 		return before;
 	}
 	before.n = (size_t)(found - s->p);
@@ -1664,7 +1665,8 @@ static bool option_take(struct options *o, const struct option *row, const char 
 	buf_text(error, ": got \"");
 	error_show(error, value);
 	buf_text(error, "\", takes ");
-	if ((row->type == TYPE_ADDRESSES || row->type == TYPE_ORIGINS) && list->count == MAX_LISTEN)
+	if ((row->type == TYPE_ADDRESSES || row->type == TYPE_ORIGINS) && list->count == MAX_LISTEN
+		&& list->source == source)
 		buf_text(error, "no more than 16 of them");
 	else
 		option_takes(error, row);
@@ -1740,7 +1742,7 @@ static bool options_file_line(struct options *o, const char *path, int number, c
 /* A whole file, with a NUL behind it; NULL with errno set. The caller frees it. */
 static char *file_read(const char *path, size_t most, size_t *bytes)
 {
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY), saved;
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK), saved;
 	struct buf b = buf_growable();
 	char part[4096];
 	ssize_t n = -1;
@@ -1836,7 +1838,7 @@ static bool options_agree(const struct options *o, struct buf *error)
 		buf_text(error, " and --datagram ");
 		option_show(error, TYPE_BYTES, o->datagram);
 		buf_text(error, " need at least ");
-		option_show(error, TYPE_BYTES, (needed + 1048575) / 1048576 * 1048576);
+		option_show(error, TYPE_BYTES, (needed + 1023) / 1024 * 1024);
 		return false;
 	}
 	if (o->target > o->head) {
@@ -2495,6 +2497,8 @@ static void conn_dead(struct server *s, struct conn *c, enum close_reason why)
 		return;
 	if (c->state == CONN_STREAM)
 		stream_leave(s, c, why);
+	else
+		s->count.closed[why]++;
 	c->abort = why == CLOSE_slow || why == CLOSE_stalled;
 	c->state = CONN_DEAD;
 	set_remove(&s->dirty, conn_number(s, c));
@@ -3981,11 +3985,9 @@ static void intake_line(struct server *s)
 
 	if (in->acks.len > in->acks.cap / 2)
 		intake_ack(s);
-	if (in->at == 0 && (cut || m->msg_len == 0)) {
-		ack_error(s, &in->acks, NULL, cut ? "the datagram is longer than --datagram" : "the datagram is empty", 0);
-		rest.n = 0;
-	}
-	if (rest.n > 0) {
+	if (cut) {
+		ack_error(s, &in->acks, NULL, "the datagram is longer than --datagram", 0);
+	} else if (rest.n > 0) {
 		line = span_cut(&rest, '\n');
 		in->at = m->msg_len - rest.n;
 		if (span_is_blank(line))
@@ -3993,10 +3995,14 @@ static void intake_line(struct server *s)
 		if (in->acks.len > 0)
 			buf_byte(&in->acks, '\n');
 		datagram_line(s, line, &in->acks);
+		in->lines++;
 	}
-	if (rest.n > 0)
+	if (rest.n > 0 && !cut)
 		return;
+	if (in->lines == 0 && !cut)
+		ack_error(s, &in->acks, NULL, "the datagram is empty", 0);
 	intake_ack(s);
+	in->lines = 0;
 	in->at = 0;
 	in->next++;
 }
@@ -4014,7 +4020,7 @@ static void intake_receive(struct server *s)
 	n = s->sys->recvmmsg(s->datagrams.fd, in->messages, INTAKE_BATCH);
 	in->have = n > 0 ? n : 0;
 	in->next = 0;
-	in->readable = n == INTAKE_BATCH || (n < 0 && errno == EINTR);
+	in->readable = n == INTAKE_BATCH || (n < 0 && (errno == EINTR || errno == ENOMEM || errno == ENOBUFS));
 	s->count.datagrams += (uint64_t)in->have;
 }
 
@@ -4601,7 +4607,10 @@ static void server_drain(struct server *s)
 
 static void drain_turn(struct server *s)
 {
-	if (s->datagrams.fd >= 0 && s->intake.next == s->intake.have && !s->intake.readable) {
+	bool taken_in = s->intake.next == s->intake.have && !s->intake.readable;
+
+	/* Publishers that never pause get half of the time, so that the streams have the other. */
+	if (s->datagrams.fd >= 0 && (taken_in || s->now_ms >= s->drain_until_ms - s->opt.drain / 2)) {
 		listener_close(s, &s->datagrams);
 		for (uint32_t i = 0; (i = set_next(&s->open, i)) != SET_END; i++) {
 			struct conn *c = &s->conns[i];
@@ -4817,16 +4826,18 @@ int main(int argc, char **argv)
 	struct options options;
 	char text[8192];
 	struct buf error = buf_fixed(text, sizeof text), help = buf_growable();
+	bool good;
 	int status = 0;
 
 	standard_files();
-	if (!options_read(&options, argc, argv, environ, &error)) {
-		status = fail("", &error, 2);
-	} else if (options.help) {
+	good = options_read(&options, argc, argv, environ, &error);
+	if (options.help) {
 		options_help(&help);
 		printf("%.*s", (int)help.len, help.data);
 	} else if (options.version) {
 		puts("sse " SSE_VERSION);
+	} else if (!good) {
+		status = fail("", &error, 2);
 	} else if (options.token_file[0] == '\0') {
 		buf_text(&error, "--token-file: missing; without it nobody may listen (lines TOKEN USER ROLE[,ROLE])");
 		status = fail("", &error, 2);

@@ -222,8 +222,9 @@ struct http_request {
 
 /*
  * Looks at bytes[0..n) of a head that began at bytes[0]; give the same scan again with more
- * bytes. Returns the head's length with its empty line, 0 if it is not whole yet, or -refusal as
- * soon as a byte shows that it can't become a request that is served. O(n) over all calls.
+ * bytes. Returns the head's length with its empty line, 0 if it is not whole yet, or -refusal: for
+ * a byte or a request line that can't be right as soon as it is there; what is wrong with a header,
+ * http_parse finds. O(n) over all calls.
  */
 int http_scan(struct http_scan *scan, const char *bytes, size_t n, const struct http_limits *limits);
 /* Takes a whole head, as http_scan measured it, apart. Returns REFUSE_NONE or what is wrong;
@@ -572,7 +573,8 @@ enum { INTAKE_BATCH = 32 };
 struct intake {
 	bool readable; /* the socket may hold more */
 	int have, next;
-	size_t at; /* in datagram `next` */
+	size_t at;      /* in datagram `next` ... */
+	uint32_t lines; /* ... of which so many were not blank */
 	char *bytes;
 	struct mmsghdr messages[INTAKE_BATCH];
 	struct iovec iov[INTAKE_BATCH];

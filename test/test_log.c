@@ -358,3 +358,22 @@ Test(drain, the_token_file_may_be_read_meanwhile)
 	cr_assert(world.server->stop);
 	world_stop();
 }
+
+Test(drain, publishers_that_never_pause_get_half_of_the_time)
+{
+	int boss;
+
+	world_start(tokens, "--drain", "2s", "--log-level", "error", NULL);
+	boss = stream_open("boss");
+	django_queues(EVENT);
+	world.signals[world.signal_count++] = SIGTERM;
+	for (int ms = 0; ms < 1900 && !world.server->stop; ms += 50) {
+		world.datagram_first = 0; /* there is always one more */
+		world.server->intake.readable = world.server->datagrams.fd >= 0;
+		world.now_ms += 50;
+		server_turn(world.server, 0);
+	}
+	cr_assert_not_null(strstr(client_hears(boss), "retry: 3"), "it had its goodbye");
+	cr_assert(world.fds[boss].shut);
+	world_stop();
+}

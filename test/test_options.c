@@ -325,6 +325,7 @@ Test(options, a_mistake_in_the_file_is_named_by_file_line_and_key)
 	expect_said(GIVEN(.file = "Queue = 20\n"), SAYS("conf:1: Queue", "no such option"));
 	expect_said(GIVEN(.file = "config = other\n"), SAYS("conf:1: config", "no such option"));
 	expect_said(GIVEN(.file = "= 20\n"), SAYS("conf:1: ", "no such option"));
+	expect_said(GIVEN(.file = "queue\n"), SAYS("conf:1: queue", "KEY = VALUE"));
 	expect_said(GIVEN(.file = "queue 20\n"), SAYS("conf:1: queue 20", "KEY = VALUE"));
 	expect_said(GIVEN(.file = "queue = 20 # wide\n"), SAYS("conf:1: queue", "got \"20 # wide\""));
 	expect_said(GIVEN(.file = "queue =\n"), SAYS("conf:1: queue", "got \"\""));
@@ -707,7 +708,7 @@ Test(options, an_error_is_one_line_whatever_was_given)
 
 Test(options, other_variables_are_not_looked_at)
 {
-	expect_queue(GIVEN(.env = {"QUEUE=11", "SSE_QUEUES=12", "SSE_QUEU=13", "XSSE_QUEUE=14", "sse_queue=15",
+	expect_queue(GIVEN(.env = {"QUEUE=11", "SSE_QUEUES=12", "SSE_QUEU=13", "XSSE_QUEUE=14", "sse_queue=15", "SSE_CONFIGS=missing",
 		"SSE_QUEUE", "SSE_=1", "="}), 100);
 }
 
@@ -717,7 +718,7 @@ Test(options, the_history_holds_a_queue_of_the_largest_events)
 {
 	expect_taken(GIVEN(.flags = {"--queue=100", "--datagram=1024", "--history=160000"}));
 	expect_error(GIVEN(.flags = {"--queue=100", "--datagram=1024", "--history=159999"}),
-		"--history: got \"159999\"; --queue 100 and --datagram 1K need at least 1M");
+		"--history: got \"159999\"; --queue 100 and --datagram 1K need at least 157K");
 	expect_said(GIVEN(.flags = {"--queue=10000"}), SAYS("--history: got \"64M\"", "--queue 10000", "--datagram 200K"));
 	expect_said(GIVEN(.flags = {"--datagram=4M"}), SAYS("--history: got \"64M\"", "--queue 100", "--datagram 4M"));
 	expect_said(GIVEN(.env = {"SSE_HISTORY=64K"}), SAYS("got \"64K\""));
