@@ -11,7 +11,8 @@
  *     --socket PATH    Unix datagram socket; a datagram is the JSON that stands in the event's "data"
  *     --mode each      one send for each event and stream (the default)
  *     --mode batch     the datagrams that wait, up to 64, joined: one send for each stream
- *     --mode one       a datagram goes to one stream only, the next in turn: one recv, one send
+ *     --mode one       a datagram goes to one stream only, the next in turn: one recv, one send, and no look at
+ *                      epoll between those that wait
  *     --seconds S      stop by itself after S seconds (600)
  *
  * When it is ready it prints "listening PORT". A stream that is full is waited for, so nothing is ever missing,
@@ -167,10 +168,6 @@ static void deliver(struct floor *f, size_t events)
 {
 	if (f->stream_count == 0 || events == 0)
 		return;
-	if (f->mode == MODE_ONE) {
-		stream_send(f->streams[f->turn++ % f->stream_count], f->frames, f->frame_end[0]);
-		return;
-	}
 	size_t sends = f->mode == MODE_BATCH ? 1 : events, begin = 0;
 	for (size_t i = 0; i < sends; i++) {
 		size_t end = f->frame_end[f->mode == MODE_BATCH ? events - 1 : i];
@@ -180,10 +177,21 @@ static void deliver(struct floor *f, size_t events)
 	}
 }
 
+/* One recv and one send for each datagram that waits. */
+static void take_one_by_one(struct floor *f)
+{
+	char *body = f->parts[0].iov_base;
+	ssize_t n;
+	for (int i = 0; i < BATCH_MAX && (n = recv(f->datagrams, body, DATAGRAM_MAX, 0)) >= 0; i++) {
+		size_t len = frame_write(f, f->frames, body, (size_t)n, wall_ms());
+		if (f->stream_count > 0)
+			stream_send(f->streams[f->turn++ % f->stream_count], f->frames, len);
+	}
+}
+
 static void take_datagrams(struct floor *f)
 {
-	unsigned want = f->mode == MODE_ONE ? 1 : BATCH_MAX;
-	int got = recvmmsg(f->datagrams, f->messages, want, MSG_DONTWAIT, NULL);
+	int got = recvmmsg(f->datagrams, f->messages, BATCH_MAX, MSG_DONTWAIT, NULL);
 	size_t end = 0;
 	unsigned long long now_ms = wall_ms();
 	for (int i = 0; i < got; i++) {
@@ -252,7 +260,7 @@ static void loop(struct floor *f)
 			if (events[i].data.fd == f->listener)
 				accept_all(f);
 			else if (events[i].data.fd == f->datagrams)
-				take_datagrams(f);
+				(f->mode == MODE_ONE ? take_one_by_one : take_datagrams)(f);
 			else
 				stream_read(f, events[i].data.fd);
 		}
