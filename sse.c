@@ -420,6 +420,15 @@ static uint32_t rotate_right(uint32_t x, int n)
 	return x >> n | x << (32 - n);
 }
 
+/* One round. The eight variables trade places from round to round instead of moving. */
+#define SHA256_ROUND(a, b, c, d, e, f, g, h, i) \
+	do { \
+		uint32_t t = h + (rotate_right(e, 6) ^ rotate_right(e, 11) ^ rotate_right(e, 25)) \
+			+ (g ^ (e & (f ^ g))) + sha256_round[i] + w[i]; \
+		d += t; \
+		h = t + (rotate_right(a, 2) ^ rotate_right(a, 13) ^ rotate_right(a, 22)) + ((a & b) | (c & (a | b))); \
+	} while (0)
+
 static void sha256_block(uint32_t state[8], const uint8_t block[64])
 {
 	uint32_t w[64], a = state[0], b = state[1], c = state[2], d = state[3];
@@ -434,14 +443,15 @@ static void sha256_block(uint32_t state[8], const uint8_t block[64])
 		w[i] = w[i - 16] + (rotate_right(x, 7) ^ rotate_right(x, 18) ^ x >> 3)
 			+ w[i - 7] + (rotate_right(y, 17) ^ rotate_right(y, 19) ^ y >> 10);
 	}
-	for (int i = 0; i < 64; i++) {
-		uint32_t s1 = rotate_right(e, 6) ^ rotate_right(e, 11) ^ rotate_right(e, 25);
-		uint32_t t1 = h + s1 + ((e & f) ^ (~e & g)) + sha256_round[i] + w[i];
-		uint32_t s0 = rotate_right(a, 2) ^ rotate_right(a, 13) ^ rotate_right(a, 22);
-		uint32_t t2 = s0 + ((a & b) ^ (a & c) ^ (b & c));
-
-		h = g, g = f, f = e, e = d + t1;
-		d = c, c = b, b = a, a = t1 + t2;
+	for (int i = 0; i < 64; i += 8) {
+		SHA256_ROUND(a, b, c, d, e, f, g, h, i);
+		SHA256_ROUND(h, a, b, c, d, e, f, g, i + 1);
+		SHA256_ROUND(g, h, a, b, c, d, e, f, i + 2);
+		SHA256_ROUND(f, g, h, a, b, c, d, e, i + 3);
+		SHA256_ROUND(e, f, g, h, a, b, c, d, i + 4);
+		SHA256_ROUND(d, e, f, g, h, a, b, c, i + 5);
+		SHA256_ROUND(c, d, e, f, g, h, a, b, i + 6);
+		SHA256_ROUND(b, c, d, e, f, g, h, a, i + 7);
 	}
 	explicit_bzero(w, sizeof w); /* it was a token */
 	state[0] += a, state[1] += b, state[2] += c, state[3] += d;
@@ -468,8 +478,10 @@ void sha256(struct span in, uint8_t out[32])
 	sha256_block(state, last);
 	if (padded == 128)
 		sha256_block(state, last + 64);
-	for (int i = 0; i < 32; i++)
-		out[i] = (uint8_t)(state[i / 4] >> (24 - 8 * (i % 4)));
+	for (int i = 0; i < 8; i++, out += 4) {
+		out[0] = (uint8_t)(state[i] >> 24), out[1] = (uint8_t)(state[i] >> 16);
+		out[2] = (uint8_t)(state[i] >> 8), out[3] = (uint8_t)state[i];
+	}
 	explicit_bzero(last, sizeof last);
 }
 
@@ -1125,6 +1137,25 @@ static bool is_plain(char c)
 	return ((unsigned char)c >= ' ' && c != 0x7f) || c == '\t';
 }
 
+/* How many bytes from `at` on are plain. Eight at a time: is one below 0x20, or 0x7f? */
+static uint32_t plain_bytes(const char *bytes, uint32_t at, uint32_t end)
+{
+	static const uint64_t ones = UINT64_C(0x0101010101010101);
+	uint32_t from = at;
+	uint64_t x, low, del;
+
+	for (; at + 8 <= end; at += 8) {
+		memcpy(&x, bytes + at, 8);
+		low = (x - ones * 0x20) & ~x;
+		del = ((x ^ ones * 0x7f) - ones) & ~(x ^ ones * 0x7f);
+		if (((low | del) & ones * 0x80) != 0)
+			break;
+	}
+	while (at < end && is_plain(bytes[at]))
+		at++;
+	return at - from;
+}
+
 int http_scan(struct http_scan *scan, const char *bytes, size_t n, const struct http_limits *limits)
 {
 	uint32_t end = (uint32_t)(n < limits->head_bytes ? n : limits->head_bytes);
@@ -1134,8 +1165,8 @@ int http_scan(struct http_scan *scan, const char *bytes, size_t n, const struct 
 		if (scan->lines == 0 && scan->line < end && is_plain(bytes[scan->line])
 			&& !is_token((struct span){bytes + scan->line, 1}))
 			return -REFUSE_bad_request_line;
-		while (scan->at < end && is_plain(bytes[scan->at]))
-			scan->at++;
+		if (scan->at < end)
+			scan->at += plain_bytes(bytes, scan->at, end);
 		if (scan->lines == 0)
 			why = http_line_fits((struct span){bytes + scan->line, scan->at - scan->line}, limits);
 		if (why != REFUSE_NONE)
@@ -1267,6 +1298,11 @@ enum refusal http_parse(struct span head, struct http_request *r)
 
 bool http_unescape(struct span in, struct buf *out)
 {
+	if (in.n == 0 || memchr(in.p, '%', in.n) == NULL) {
+		if (out != NULL)
+			buf_span(out, in);
+		return true;
+	}
 	for (size_t i = 0; i < in.n; i++) {
 		int high, low;
 		char c = in.p[i];
@@ -2484,7 +2520,7 @@ static void stream_leave(struct server *s, struct conn *c, enum close_reason why
 	else
 		u->first = next;
 	if (--u->streams == 0)
-		s->users_online--;
+		set_remove(&s->online, session->user);
 	memset(&c->u, 0, sizeof c->u);
 	c->state = CONN_CLOSING;
 	conn_crowd(s, c);
@@ -3398,7 +3434,7 @@ static void stream_begin(struct server *s, struct conn *c, uint32_t session)
 		s->conns[u->first].u.stream.prev = number;
 	u->first = number;
 	if (u->streams++ == 0)
-		s->users_online++;
+		set_add(&s->online, s->sessions[session].user);
 	set_add(&s->streams, number);
 	stream_roles(s, c);
 	s->count.streams++;
@@ -3519,13 +3555,11 @@ static void request_stats(struct server *s, struct conn *c, const struct http_re
 	}
 	buf_clear(b);
 	buf_text(b, "{\"total_users\":");
-	buf_number(b, s->users_online);
+	buf_number(b, s->online.count);
 	buf_text(b, ",\"total_connections\":");
 	buf_number(b, s->streams.count);
 	buf_text(b, ",\"users\":{");
-	for (uint32_t i = 1; i < s->users_top; i++) {
-		if (s->users[i].streams == 0)
-			continue;
+	for (uint32_t i = 0; (i = set_next(&s->online, i)) != SET_END; i++) {
 		if (!first)
 			buf_byte(b, ',');
 		first = false;
@@ -4462,9 +4496,9 @@ static void *reserve(struct server *s, size_t *at, size_t bytes)
 	return part;
 }
 
-static void reserve_set(struct server *s, size_t *at, struct set *set)
+static void reserve_set(struct server *s, size_t *at, struct set *set, uint32_t max)
 {
-	*set = (struct set){.words = reserve(s, at, (s->conns_max + 63) / 64 * sizeof *set->words), .max = s->conns_max};
+	*set = (struct set){.words = reserve(s, at, (max + 63) / 64 * sizeof *set->words), .max = max};
 }
 
 static size_t reserve_all(struct server *s)
@@ -4478,14 +4512,15 @@ static size_t reserve_all(struct server *s)
 	s->ring.bytes = reserve(s, &at, (size_t)s->opt.history);
 	s->ring.list = reserve(s, &at, events * sizeof *s->ring.list);
 	s->conns = reserve(s, &at, s->conns_max * sizeof *s->conns);
-	reserve_set(s, &at, &s->open);
-	reserve_set(s, &at, &s->streams);
-	reserve_set(s, &at, &s->dirty);
-	reserve_set(s, &at, &s->unread);
-	reserve_set(s, &at, &s->dead);
-	reserve_set(s, &at, &s->crowded);
+	reserve_set(s, &at, &s->open, s->conns_max);
+	reserve_set(s, &at, &s->streams, s->conns_max);
+	reserve_set(s, &at, &s->dirty, s->conns_max);
+	reserve_set(s, &at, &s->unread, s->conns_max);
+	reserve_set(s, &at, &s->dead, s->conns_max);
+	reserve_set(s, &at, &s->crowded, s->conns_max);
 	for (int i = 0; i < MAX_ROLES; i++)
-		reserve_set(s, &at, &s->roles[i].streams);
+		reserve_set(s, &at, &s->roles[i].streams, s->conns_max);
+	reserve_set(s, &at, &s->online, MAX_RECORDS);
 	s->lists = (struct pool){.width = (uint32_t)s->opt.queue, .top = 1};
 	s->lists.numbers = reserve(s, &at, (s->conns_max + 1) * (size_t)s->opt.queue * sizeof(uint32_t));
 	s->users = reserve(s, &at, MAX_RECORDS * sizeof *s->users);

@@ -642,7 +642,7 @@ struct server {
 	uint64_t random;
 	struct user *users;
 	uint32_t users_top, users_free;
-	uint32_t users_online;
+	struct set online; /* users who have streams */
 	struct table users_by_id;
 	struct session *sessions;
 	uint32_t sessions_top, sessions_free;
