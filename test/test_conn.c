@@ -698,7 +698,7 @@ Test(conn, a_stream_whose_client_half_closes_is_gone)
 	client_ends(fd);
 	cr_assert(!world.fds[fd].open);
 	cr_assert_eq(world.server->count.closed[CLOSE_gone], 1);
-	cr_assert_eq(world.server->streams.count + world.server->users_online, 0);
+	cr_assert_eq(world.server->streams.count + world.server->online.count, 0);
 	fd = client_open();
 	buf_text(&world.fds[fd].in, ASK_STREAM);
 	client_ends(fd);

@@ -185,7 +185,7 @@ Test(datagram, revoke_ends_a_users_streams)
 	expect_ok("{\"op\":\"revoke\",\"sid\":\"abc\"}", 0);
 	cr_assert_not_null(strstr(log_hears(), " msg=revoke sid=abc matched=0\n"));
 	expect_ok("{\"event\":\"a\",\"data\":1,\"to\":\"all\"}", 1);
-	cr_assert_eq(world.server->users_online, 1);
+	cr_assert_eq(world.server->online.count, 1);
 	world_stop();
 }
 
