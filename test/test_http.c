@@ -1020,7 +1020,7 @@ Test(http, unescaped_bytes_are_appended)
 	cr_expect(http_unescape(span_of("%63d"), &out));
 	cr_expect(span_is(buf_view(&out), "abcd"));
 	cr_expect(http_unescape(span_of("efghi"), &out));
-	cr_expect(out.failed && out.len == 8);
+	cr_expect(out.failed);
 }
 
 static const struct {
