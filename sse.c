@@ -15,8 +15,8 @@
  *   4. deliver_slice writes the dirty connections, some 256 a turn. One sendmsg carries all that
  *      is pending for a connection, and neighbours in the ring are one iovec. Then the loop takes
  *      in datagrams again: the busier it is, the more each write carries.
- *   5. deliver_keeps_up closes the intake while a connection that was not yet tried holds most of
- *      a queue. The socket's queue in the kernel then holds the publishers back. So only a client
+ *   5. deliver_keeps_up closes the intake while a connection that was not yet tried holds a whole
+ *      queue. The socket's queue in the kernel then holds the publishers back. So only a client
  *      that does not read is ever closed as slow, never one this server has not got round to.
  *
  * The states of a connection
@@ -2456,10 +2456,10 @@ static void pending_drop(struct server *s, struct conn *c, uint32_t n)
 }
 
 /*
- * Is this a stream that the publishers should be held back for? Seven eighths of a queue wait for
- * it, and it was not tried since. Or half a queue waits, but its kernel buffer filled up less than
- * PATIENCE_MS ago: a client that reads gets to it within that time. One that does not costs the
- * others nothing, unless half a queue comes in that short time, and then only once.
+ * Is this a stream that the publishers should be held back for? A whole queue waits for it, and it
+ * was not tried since. Or half a queue waits, but its kernel buffer filled up less than PATIENCE_MS
+ * ago: a client that reads gets to it within that time. One that does not costs the others
+ * nothing, unless half a queue comes in that short time, and then only once.
  */
 static void conn_crowd(struct server *s, struct conn *c)
 {
@@ -4581,7 +4581,7 @@ bool server_init(struct server *s, const struct options *o, const struct sys *sy
 	if (o->max_connections > 0 && o->max_connections < s->conns_soft)
 		s->conns_soft = (uint32_t)o->max_connections;
 	s->sweep_ticks = sweep_ticks(o);
-	s->crowd_untried = (uint32_t)(o->queue - o->queue / 8);
+	s->crowd_untried = (uint32_t)o->queue;
 	s->crowd_blocked = (uint32_t)(o->queue - o->queue / 2);
 	s->scratch = s->body = buf_growable();
 	s->keepalive = buf_fixed(s->keepalive_bytes, sizeof s->keepalive_bytes);
