@@ -45,6 +45,8 @@ test: deps
 	$(MAKE) both WERROR=-Werror
 	$(MAKE) static WERROR=-Werror
 	test/check_binary
+	@echo "system tests of the static binary"
+	SSE_BIN=./sse-static build/gcc/system
 	@echo "all tests passed"
 
 both:
@@ -77,7 +79,7 @@ lint: deps
 	for f in bench/*.c; do gcc $(STD) $(WARN) -Werror -O2 -I. -fsyntax-only $$f || exit 1; done
 	cppcheck --quiet --std=c11 --error-exitcode=1 --inline-suppr --enable=warning,performance,portability \
 		--suppress=missingIncludeSystem sse.c
-	shellcheck test/run test/deps test/check_binary .ci/run
+	shellcheck test/run test/deps test/check_binary bench/deps .ci/run
 
 bench-tools: build/load build/floor
 build/%: bench/%.c

@@ -2576,7 +2576,7 @@ Test(sys, R1_without_descriptors_clients_are_told_and_the_loop_does_not_spin)
 	before = server_descriptors(&s);
 	for (int i = 0; i < 100; i++)
 		c[i] = client_open(&s);
-	log_wait(&s, "level=error msg=accept_failed error=\"Too many open files\"");
+	log_wait(&s, "level=error msg=accept_failed error=\""); /* glibc and musl have other words for it */
 	client_read_all(&c[99]);
 	cpu = server_cpu_ms(&s);
 	poll(NULL, 0, 400); /* a measurement */
