@@ -2189,6 +2189,7 @@ uint32_t ring_append(struct ring *r, struct event_id id, struct span frame)
 	e->before = (uint32_t)sse_chunk(&b, frame);
 	assert(!b.failed);
 	e->at = r->end;
+	e->offset = lap;
 	e->bytes = (uint32_t)b.len;
 	e->id = r->newest = id;
 	r->end += b.len;
@@ -2197,7 +2198,7 @@ uint32_t ring_append(struct ring *r, struct event_id id, struct span frame)
 
 struct span ring_bytes(const struct ring *r, const struct event *e, bool chunked)
 {
-	struct span all = {r->bytes + e->at % r->size, e->bytes};
+	struct span all = {r->bytes + e->offset, e->bytes};
 
 	return chunked ? all : (struct span){all.p + e->before, all.n - e->before - 2};
 }
@@ -2875,9 +2876,10 @@ static uint16_t iov_add(struct iovec *iov, uint16_t pieces, struct span bytes)
 
 /*
  * All that waits for a connection, as much as one write may carry: the rest of the frame it is
- * in the middle of, what conn_write kept, the other events. Returns the pieces in s->iov.
+ * in the middle of, what conn_write kept, the other events. Returns the pieces in s->iov; *taken
+ * is the number of events in them.
  */
-static uint16_t deliver_gather(struct server *s, const struct conn *c, size_t *bytes)
+static uint16_t deliver_gather(struct server *s, const struct conn *c, size_t *bytes, uint32_t *taken)
 {
 	uint32_t events = c->state == CONN_STREAM ? pending_count(c) : 0, i = 0;
 	uint16_t pieces = 0, most = sizeof s->iov / sizeof s->iov[0] - 2;
@@ -2902,10 +2904,22 @@ static uint16_t deliver_gather(struct server *s, const struct conn *c, size_t *b
 		pieces = iov_add(s->iov, pieces, frame);
 		*bytes += frame.n;
 	}
+	*taken = i;
 	return pieces;
 }
 
-/* The kernel took n bytes of what deliver_gather laid out. */
+/* The kernel took all that deliver_gather laid out, so many events among it. */
+static void deliver_took_all(struct server *s, struct conn *c, uint32_t events)
+{
+	hold_free(&c->out);
+	if (c->state == CONN_STREAM) {
+		c->u.stream.sent = 0;
+		pending_drop(s, c, events);
+		s->count.deliveries += events;
+	}
+}
+
+/* The kernel took only n bytes of it. */
 static void deliver_took(struct server *s, struct conn *c, size_t n)
 {
 	uint32_t events = c->state == CONN_STREAM ? pending_count(c) : 0, done = 0;
@@ -2959,6 +2973,7 @@ static void deliver_idle(struct server *s, struct conn *c)
 static size_t deliver_one(struct server *s, struct conn *c)
 {
 	size_t bytes, taken = 0;
+	uint32_t events;
 	uint16_t pieces;
 
 	set_remove(&s->dirty, conn_number(s, c));
@@ -2967,12 +2982,15 @@ static size_t deliver_one(struct server *s, struct conn *c)
 		conn_dead(s, c, CLOSE_slow);
 		return 0;
 	}
-	pieces = deliver_gather(s, c, &bytes);
+	pieces = deliver_gather(s, c, &bytes, &events);
 	if (bytes > 0) {
 		taken = conn_send(s, c, s->iov, pieces, bytes);
 		if (c->state == CONN_DEAD)
 			return 0;
-		deliver_took(s, c, taken);
+		if (taken == bytes)
+			deliver_took_all(s, c, events);
+		else
+			deliver_took(s, c, taken);
 	}
 	conn_crowd(s, c);
 	if (c->blocked)

@@ -358,7 +358,8 @@ void options_help(struct buf *b);
 /* ---- ring: the owner of events --------------------------------------------------------------- */
 
 struct event {
-	uint64_t at;     /* where its bytes begin: counted from the start of time, modulo ring size */
+	uint64_t at;     /* where its bytes begin, counted from the start of time ... */
+	uint64_t offset; /* ... and in the ring: at modulo its size */
 	uint32_t bytes;  /* all of them: chunk size line, frame, CR LF */
 	uint32_t before; /* of the chunk size line: an HTTP/1.0 stream gets what is inside */
 	struct event_id id;
