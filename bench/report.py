@@ -111,7 +111,8 @@ TARGETS = (
            "passes over them without a pause (its core is busy: see the table below), each send carries a dozen events, and "
            "an event that comes just behind the cursor waits for a whole pass: the ratio is that of a longer send to a short "
            "one. The profile is the kernel's TCP, as at 4 events/s. The batched floor, which must finish a pass before it "
-           "takes in the next events, needs the longer time of its row below."),
+           "takes in the next events, needs the longer time of its row below. Tried: not adding up again what a whole "
+           "write took (63.4 ms became 58.7 ms, `--only fast`, after the run of 2026-11-22)."),
     Target("one user each among 19,000 streams: events/s", "events_per_s",
            ("one", "sse-apart"), 0.8, ("one", "floor-one"), at_least=True),
     Target("connecting, token checked: CPU a stream", "server_cpu_us_per_stream",
