@@ -2079,6 +2079,25 @@ Test(logs, R11_lines_that_were_dropped_are_counted_when_there_is_room_again)
 	server_stop(&s);
 }
 
+Test(logs, R12_a_terminal_that_nobody_reads_holds_nobody_up)
+{
+	struct server s = server_new();
+	char address[80];
+	int terminal = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
+
+	cr_assert(terminal >= 0 && grantpt(terminal) == 0 && unlockpt(terminal) == 0);
+	cr_assert(symlink(ptsname(terminal), s.errors) == 0); /* its stderr, and so its log */
+	s.complains = true;
+	snprintf(address, sizeof address, "unix:%s", s.http);
+	server_launch(&s, "--listen", address, "--log-file", "", NULL);
+	server_answers(&s);
+	for (int i = 0; i < 3000; i++)
+		published(&s, EVENT("a-name-that-makes-the-line-a-little-longer-than-it-would-be", "1", ALL), 0);
+	serves_one_event(&s);
+	server_stop(&s);
+	close(terminal);
+}
+
 Test(logs, R12_who_does_not_read_the_log_holds_nobody_up)
 {
 	struct server s = server_new();
