@@ -1834,12 +1834,12 @@ static bool options_flag(struct options *o, char **argv, int *i, const char **co
 	const struct option *row = NULL;
 	char where[64];
 
-	o->help |= span_is(name, "--help") || span_is(name, "-h");
-	o->version |= span_is(name, "--version");
-	o->check_config |= span_is(name, "--check-config");
-	if (span_is(name, "--help") || span_is(name, "-h") || span_is(name, "--version")
-		|| span_is(name, "--check-config"))
-		return true;
+	if (span_is(name, "--help") || span_is(name, "-h"))
+		return o->help = true;
+	if (span_is(name, "--version"))
+		return o->version = true;
+	if (span_is(name, "--check-config"))
+		return o->check_config = true;
 	if (name.n > 2 && memcmp(name.p, "--", 2) == 0)
 		row = option_find(span_from(name, 2));
 	if (row == NULL && !span_is(name, "--config")) {
@@ -4436,6 +4436,13 @@ bool server_listen(struct server *s, struct buf *error)
 	return true;
 }
 
+static void accept_failed(struct server *s, int error)
+{
+	s->count.accept_errors++;
+	log_text(log_flood(s, LOG_ERROR, FLOOD_accept, "accept_failed"), "error", strerror(error));
+	log_end(s);
+}
+
 /*
  * There are no descriptors: the spare one makes room for one client at a time, who is told to
  * come back and leaves. Without it the client would hang, and the listener stay readable.
@@ -4445,9 +4452,7 @@ static bool accept_shed(struct server *s, struct listener *l)
 	struct buf *b = &s->scratch;
 	int error = errno, fd;
 
-	s->count.accept_errors++;
-	log_text(log_flood(s, LOG_ERROR, FLOOD_accept, "accept_failed"), "error", strerror(error));
-	log_end(s);
+	accept_failed(s, error);
 	if (s->spare < 0 || (error != EMFILE && error != ENFILE))
 		return false;
 	s->sys->close(s->spare);
@@ -4489,9 +4494,7 @@ static void accept_turn(struct server *s, struct listener *l)
 		if (fd < 0)
 			continue; /* this client is gone already: ECONNABORTED and the like */
 		if ((uint32_t)fd >= s->conns_max || !epoll_add(s, fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET)) {
-			s->count.accept_errors++;
-			log_text(log_flood(s, LOG_ERROR, FLOOD_accept, "accept_failed"), "error", strerror(errno));
-			log_end(s);
+			accept_failed(s, errno);
 			s->sys->close(fd);
 			continue;
 		}

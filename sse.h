@@ -540,9 +540,7 @@ enum log_level { LOG_ERROR, LOG_WARNING, LOG_INFO };
 	X(accept, 1, 10000) \
 	X(datagram, 100, 1000) \
 	X(refused, 200, 1000) \
-	X(ack, 1, 10000) \
-	X(memory, 1, 10000) \
-	X(limit, 1, 10000)
+	X(ack, 1, 10000)
 enum flood {
 #define X(name, most, window_ms) FLOOD_##name,
 	FLOODS(X)
