@@ -378,6 +378,15 @@ void table_remove(struct table *t, uint32_t record)
 	t->count--;
 }
 
+uint32_t recent_take(struct recent *r)
+{
+	uint32_t record = (uint32_t)(r->count % r->max) + 1;
+
+	if (r->count++ >= r->max)
+		table_remove(&r->table, record);
+	return record;
+}
+
 static uint32_t *pool_block(const struct pool *p, uint32_t block)
 {
 	return p->numbers + (size_t)block * p->width;
@@ -401,7 +410,8 @@ static void pool_give(struct pool *p, uint32_t block)
 }
 
 /* ============================================================================================
- * hashes: SHA-256 (FIPS 180-4) for tokens, SipHash-1-3 for tables
+ * hashes: SHA-256 (FIPS 180-4) for tokens, HMAC (RFC 2104) and base64url (RFC 4648) for tickets,
+ * SipHash-1-3 for tables
  * ============================================================================================ */
 
 static const uint32_t sha256_round[64] = {
@@ -458,14 +468,18 @@ static void sha256_block(uint32_t state[8], const uint8_t block[64])
 	state[4] += e, state[5] += f, state[6] += g, state[7] += h;
 }
 
-void sha256(struct span in, uint8_t out[32])
+static const uint32_t sha256_start[8] = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a,
+	0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
+
+/* The hash of what comes after `before` bytes, whole blocks, which led to this state. */
+static void sha256_after(const uint32_t start[8], uint64_t before, struct span in, uint8_t out[32])
 {
-	uint32_t state[8] = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a,
-		0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
-	uint64_t bits = (uint64_t)in.n * 8;
+	uint32_t state[8];
+	uint64_t bits = (before + in.n) * 8;
 	uint8_t last[128] = {0};
 	size_t rest, padded;
 
+	memcpy(state, start, sizeof state);
 	for (; in.n >= 64; in = span_from(in, 64))
 		sha256_block(state, (const uint8_t *)in.p);
 	rest = in.n;
@@ -483,6 +497,80 @@ void sha256(struct span in, uint8_t out[32])
 		out[2] = (uint8_t)(state[i] >> 8), out[3] = (uint8_t)state[i];
 	}
 	explicit_bzero(last, sizeof last);
+}
+
+void sha256(struct span in, uint8_t out[32])
+{
+	sha256_after(sha256_start, 0, in, out);
+}
+
+void hmac_key(struct hmac_key *key, struct span secret)
+{
+	uint8_t block[64] = {0};
+
+	if (secret.n > sizeof block)
+		sha256(secret, block);
+	else if (secret.n > 0)
+		memcpy(block, secret.p, secret.n);
+	for (size_t i = 0; i < sizeof block; i++)
+		block[i] ^= 0x36;
+	memcpy(key->inner, sha256_start, sizeof key->inner);
+	sha256_block(key->inner, block);
+	for (size_t i = 0; i < sizeof block; i++)
+		block[i] ^= 0x36 ^ 0x5c;
+	memcpy(key->outer, sha256_start, sizeof key->outer);
+	sha256_block(key->outer, block);
+	explicit_bzero(block, sizeof block);
+}
+
+void hmac_sha256(const struct hmac_key *key, struct span in, uint8_t out[32])
+{
+	uint8_t inner[32];
+
+	sha256_after(key->inner, 64, in, inner);
+	sha256_after(key->outer, 64, (struct span){(char *)inner, sizeof inner}, out);
+}
+
+bool same_secret(const uint8_t a[32], const uint8_t b[32])
+{
+	volatile uint8_t differ = 0; /* volatile: no compiler may leave the loop early */
+
+	for (int i = 0; i < 32; i++)
+		differ = (uint8_t)(differ | (a[i] ^ b[i]));
+	return differ == 0;
+}
+
+/* 0 to 63, or -1. */
+static int base64url_digit(char c)
+{
+	if (c >= 'A' && c <= 'Z')
+		return c - 'A';
+	if (c >= 'a' && c <= 'z')
+		return c - 'a' + 26;
+	if (c >= '0' && c <= '9')
+		return c - '0' + 52;
+	return c == '-' ? 62 : c == '_' ? 63 : -1;
+}
+
+bool base64url(struct span in, struct buf *out)
+{
+	uint32_t bits = 0;
+	int have = 0;
+
+	for (size_t i = 0; i < in.n; i++) {
+		int digit = base64url_digit(in.p[i]);
+
+		if (digit < 0)
+			return false;
+		bits = bits << 6 | (uint32_t)digit;
+		have += 6;
+		if (have >= 8) {
+			have -= 8;
+			buf_byte(out, (char)(bits >> have));
+			bits &= (1u << have) - 1;
+		}
+	}
+	return in.n % 4 != 1 && bits == 0 && !out->failed;
 }
 
 static uint64_t rotate_left(uint64_t x, int n)
@@ -782,6 +870,26 @@ bool json_integer(struct json *j, int64_t *out)
 			return json_fail(j, from, "expected a whole number, 0 to 2^53");
 	}
 	return true;
+}
+
+bool json_date(struct json *j, int64_t *unix_s)
+{
+	struct json whole;
+	size_t from, end;
+
+	*unix_s = 0;
+	if (json_peek(j) != '0')
+		return json_fail(j, j->at, "expected seconds since 1970");
+	from = j->at;
+	if (!json_number(j))
+		return false;
+	for (end = from; end < j->at && j->text.p[end] != '.';)
+		end++;
+	for (size_t i = end + 1; i < j->at; i++)
+		if (j->text.p[i] < '0' || j->text.p[i] > '9')
+			return json_fail(j, from, "expected seconds since 1970");
+	whole = json_begin((struct span){j->text.p + from, end - from});
+	return json_integer(&whole, unix_s) || json_fail(j, from, "expected seconds since 1970");
 }
 
 bool json_open(struct json *j, char bracket)
@@ -1353,6 +1461,39 @@ struct span http_bearer(struct span authorization)
 	return token;
 }
 
+enum refusal http_token(const struct http_request *r, bool query_too, struct buf *unescaped, struct span *token)
+{
+	int found = http_parameter(r->query, "token", unescaped);
+
+	*token = http_bearer(r->authorization);
+	if (token->p == NULL && query_too && found == 1)
+		*token = buf_view(unescaped);
+	if (found < 0)
+		return REFUSE_bad_escape;
+	if (found > 1)
+		return REFUSE_two_tokens;
+	return unescaped->failed ? REFUSE_no_memory : REFUSE_NONE;
+}
+
+void http_target_without(const struct http_request *r, const char *name, struct buf *out)
+{
+	struct span query = r->query;
+	char between = '?';
+
+	buf_span(out, r->path);
+	while (query.n > 0) {
+		struct span parameter = span_cut(&query, '&'), rest = parameter, key = span_cut(&rest, '=');
+		char bytes[32];
+		struct buf plain = buf_fixed(bytes, sizeof bytes);
+
+		if (http_unescape(key, &plain) && !plain.failed && span_is(buf_view(&plain), name))
+			continue;
+		buf_byte(out, between);
+		buf_span(out, parameter);
+		between = '&';
+	}
+}
+
 void http_date(struct buf *b, int64_t unix_s)
 {
 	static const char days[] = "SunMonTueWedThuFriSat", months[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
@@ -1374,6 +1515,194 @@ void http_date(struct buf *b, int64_t unix_s)
 	buf_byte(b, ':');
 	buf_padded(b, t.tm_sec, 2);
 	buf_text(b, " GMT");
+}
+
+/* The next line of a head without its CR LF; false if it is not whole, or has a CR or LF alone. */
+static bool response_line(struct span *rest, struct span *line)
+{
+	const char *end = rest->n > 0 ? memchr(rest->p, '\n', rest->n) : NULL;
+
+	if (end == NULL || end == rest->p || end[-1] != '\r')
+		return false;
+	*line = span_cut(rest, '\n');
+	line->n--;
+	return memchr(line->p, '\r', line->n) == NULL;
+}
+
+/* What the headers say about where the body ends. */
+struct response_framing {
+	struct http_framing lengths;
+	int64_t length; /* -1: not given */
+	bool bad;
+};
+
+static void response_max_age(struct span value, struct http_response *r)
+{
+	while (value.n > 0) {
+		struct span number = span_trim(span_cut(&value, ',')), name = span_cut(&number, '=');
+		int64_t seconds = 0;
+
+		if (span_is_nocase(name, "no-store") || span_is_nocase(name, "no-cache"))
+			r->max_age_s = 0;
+		if (!span_is_nocase(name, "max-age") || r->max_age_s == 0)
+			continue;
+		for (size_t i = 0; i < number.n && is_digit(number.p[i]) && seconds < 1000000; i++)
+			seconds = seconds * 10 + (number.p[i] - '0');
+		r->max_age_s = seconds;
+	}
+}
+
+static void response_header(struct span name, struct span value, struct http_response *r, struct response_framing *f)
+{
+	if (span_is_nocase(name, "Content-Length")) {
+		f->bad |= http_length(value, &f->lengths) != REFUSE_NONE;
+		f->length = 0;
+		for (size_t i = 0; i < value.n && !f->bad; i++)
+			f->length = f->length * 10 + (value.p[i] - '0');
+	} else if (span_is_nocase(name, "Transfer-Encoding")) {
+		f->bad |= f->lengths.encodings++ > 0 || !span_is_nocase(value, "chunked");
+	} else if (span_is_nocase(name, "Connection")) {
+		while (value.n > 0) {
+			struct span option = span_trim(span_cut(&value, ','));
+
+			r->keep_alive |= span_is_nocase(option, "keep-alive");
+			if (span_is_nocase(option, "close")) {
+				r->keep_alive = false;
+				return;
+			}
+		}
+	} else if (span_is_nocase(name, "Cache-Control")) {
+		response_max_age(value, r);
+	}
+}
+
+/* A whole head of an answer, without the empty line at its end. False if it is not HTTP/1.x. */
+static bool response_head(struct span head, struct http_response *r, struct response_framing *f)
+{
+	struct span line, name;
+
+	*f = (struct response_framing){.length = -1};
+	*r = (struct http_response){.max_age_s = -1};
+	if (!response_line(&head, &line) || line.n < 12 || memcmp(line.p, "HTTP/1.", 7) != 0
+		|| !is_digit(line.p[7]) || line.p[8] != ' ' || (line.n > 12 && line.p[12] != ' '))
+		return false;
+	for (int i = 9; i < 12; i++) {
+		if (!is_digit(line.p[i]))
+			return false;
+		r->status = r->status * 10 + (line.p[i] - '0');
+	}
+	r->keep_alive = line.p[7] != '0';
+	while (head.n > 0) {
+		if (!response_line(&head, &line) || memchr(line.p, ':', line.n) == NULL)
+			return false;
+		name = span_cut(&line, ':');
+		if (!is_token(name))
+			return false;
+		response_header(name, span_trim(line), r, f);
+	}
+	return !f->bad && r->status >= 100 && (f->lengths.encodings == 0 || f->lengths.lengths == 0);
+}
+
+/*
+ * Walks the chunks of a body (RFC 9112 section 7.1); puts them together at its beginning if `join`.
+ * Returns the bytes they take up, 0 if they are not whole, -1 for a mistake; *length is the body's.
+ */
+static int64_t response_chunks(char *bytes, size_t n, bool join, size_t *length)
+{
+	size_t at = 0, size;
+
+	*length = 0;
+	do {
+		struct span rest = {bytes + at, n - at}, line;
+		size_t digits = 0;
+
+		if (memchr(rest.p, '\n', rest.n) == NULL)
+			return rest.n > 256 ? -1 : 0;
+		if (!response_line(&rest, &line))
+			return -1;
+		for (size = 0; digits < line.n && hex_digit(line.p[digits]) >= 0; digits++)
+			if ((size = size * 16 + (size_t)hex_digit(line.p[digits])) > MAX_ANSWER)
+				return -1;
+		if (digits == 0 || (digits < line.n && line.p[digits] != ';' && line.p[digits] != ' '))
+			return -1;
+		at = n - rest.n;
+		if (size == 0)
+			break;
+		if (n - at < size + 2)
+			return 0;
+		if (memcmp(bytes + at + size, "\r\n", 2) != 0)
+			return -1;
+		if (join)
+			memmove(bytes + *length, bytes + at, size);
+		*length += size;
+		at += size + 2;
+	} while (true);
+	for (;;) { /* trailers, and the empty line behind them */
+		struct span rest = {bytes + at, n - at}, line;
+
+		if (rest.n == 0 || memchr(rest.p, '\n', rest.n) == NULL)
+			return 0;
+		if (!response_line(&rest, &line))
+			return -1;
+		at = n - rest.n;
+		if (line.n == 0)
+			return (int64_t)at;
+	}
+}
+
+/* The body, once the head is known. Returns as http_response, for the body alone. */
+static int64_t response_body(char *bytes, size_t n, bool ended, const struct response_framing *f, struct http_response *r)
+{
+	size_t length = 0;
+	int64_t got;
+
+	if (r->status == 204 || r->status == 304) {
+		r->body = (struct span){bytes, 0};
+		return 0;
+	}
+	if (f->lengths.encodings > 0) {
+		got = response_chunks(bytes, n, false, &length);
+		if (got > 0)
+			response_chunks(bytes, n, true, &length);
+		r->body = (struct span){bytes, length};
+		return got > 0 ? got : got < 0 ? -2 : -1;
+	}
+	if (f->length >= 0) {
+		r->body = (struct span){bytes, (size_t)f->length};
+		return n >= (size_t)f->length ? f->length : -1;
+	}
+	r->keep_alive = false;
+	r->body = (struct span){bytes, n};
+	return ended ? (int64_t)n : -1;
+}
+
+int64_t http_response(char *bytes, size_t n, bool ended, struct http_response *r)
+{
+	struct response_framing framing;
+	size_t at = 0;
+	int64_t got;
+
+	*r = (struct http_response){0};
+	do {
+		const char *end = memmem(bytes + at, n - at, "\r\n\r\n", 4);
+		size_t head;
+
+		if (end == NULL) {
+			size_t shown = n - at < 7 ? n - at : 7;
+
+			return memcmp(bytes + at, "HTTP/1.", shown) == 0 ? 0 : -1;
+		}
+		head = (size_t)(end - bytes) + 2 - at;
+		if (!response_head((struct span){bytes + at, head}, r, &framing)) {
+			r->status = 0;
+			return -1;
+		}
+		at += head + 2;
+	} while (r->status < 200);
+	got = response_body(bytes + at, n - at, ended, &framing, r);
+	if (got < 0)
+		return got == -1 ? 0 : -1;
+	return (int64_t)at + got;
 }
 
 /* ============================================================================================
@@ -1446,7 +1775,8 @@ size_t sse_chunk(struct buf *b, struct span body)
  * ============================================================================================ */
 
 enum option_type {
-	TYPE_ADDRESSES, TYPE_ORIGINS, TYPE_TEXT, TYPE_PREFIX, TYPE_MODE, TYPE_LEVEL, TYPE_COUNT, TYPE_BYTES, TYPE_DURATION
+	TYPE_ADDRESSES, TYPE_ORIGINS, TYPE_TEXT, TYPE_PREFIX, TYPE_URL, TYPE_WORD, TYPE_HOST, TYPE_MODE, TYPE_LEVEL,
+	TYPE_COUNT, TYPE_BYTES, TYPE_DURATION
 };
 
 /* Where a value came from; a higher one wins. */
@@ -1526,6 +1856,15 @@ static void option_takes(struct buf *b, const struct option *o)
 	case TYPE_PREFIX:
 		buf_text(b, "nothing, or a path that begins with / and does not end with it");
 		return;
+	case TYPE_URL:
+		buf_text(b, "http://HOST:PORT/PATH (HOST a number or localhost) or unix:/SOCKET:/PATH");
+		return;
+	case TYPE_WORD:
+		buf_text(b, "a word of letters, digits and -._~+ of ");
+		break;
+	case TYPE_HOST:
+		buf_text(b, "HOST or HOST:PORT");
+		return;
 	case TYPE_TEXT:
 		buf_text(b, "a text of ");
 		break;
@@ -1548,7 +1887,7 @@ static void option_takes(struct buf *b, const struct option *o)
 	option_show(b, o->type, o->least);
 	buf_text(b, " to ");
 	option_show(b, o->type, o->most);
-	if (o->type == TYPE_TEXT)
+	if (o->type == TYPE_TEXT || o->type == TYPE_WORD)
 		buf_text(b, " bytes");
 }
 
@@ -1616,6 +1955,40 @@ static bool address_read(const char *text, struct sockaddr_storage *address, soc
 	return inet_pton(AF_INET, strcmp(host, "localhost") == 0 ? "127.0.0.1" : host, &four->sin_addr) == 1;
 }
 
+/* http://HOST[:PORT]/PATH or unix:/SOCKET:/PATH; host is what belongs into a Host header. */
+static bool url_read(const char *text, struct sockaddr_storage *address, socklen_t *bytes, struct span *host,
+	struct span *path)
+{
+	struct span rest = span_of(text);
+	char place[256];
+	struct buf b = buf_fixed(place, sizeof place - 1);
+
+	if (rest.n > 5 && memcmp(text, "unix:", 5) == 0) {
+		rest = span_from(rest, 5);
+		*host = span_cut(&rest, ':');
+		buf_text(&b, "unix:");
+		buf_span(&b, *host);
+		*host = span_of("localhost");
+	} else if (rest.n > 7 && memcmp(text, "http://", 7) == 0) {
+		rest = span_from(rest, 7);
+		*host = (struct span){rest.p, strcspn(rest.p, "/")};
+		rest = span_from(rest, host->n);
+		buf_span(&b, *host);
+		if (host->n > 0 && (memchr(host->p, ':', host->n) == NULL || host->p[host->n - 1] == ']'))
+			buf_text(&b, ":80");
+		if (host->n == 0 || host->p[0] == ':')
+			return false;
+	} else {
+		return false;
+	}
+	place[b.len] = '\0';
+	*path = rest;
+	for (size_t i = 0; i < rest.n; i++)
+		if (rest.p[i] <= ' ' || rest.p[i] >= 0x7f || rest.p[i] == '#')
+			return false;
+	return !b.failed && rest.n > 0 && rest.n <= 1024 && rest.p[0] == '/' && address_read(place, address, bytes);
+}
+
 /* "*", "null", or scheme://host[:port] as a browser writes it in Origin: no path, no slash. */
 static bool origin_check(const char *text)
 {
@@ -1651,6 +2024,7 @@ static bool option_set(struct options *o, const struct option *row, const char *
 	void *field = (char *)o + row->offset;
 	int64_t *number = field;
 	struct sockaddr_storage address;
+	struct span host, path;
 	socklen_t bytes;
 
 	switch (row->type) {
@@ -1662,6 +2036,15 @@ static bool option_set(struct options *o, const struct option *row, const char *
 		*(const char **)field = value;
 		return value[0] == '\0' || (value[0] == '/' && value[strlen(value) - 1] != '/'
 			&& strlen(value) <= (size_t)row->most);
+	case TYPE_URL:
+		*(const char **)field = value;
+		return value[0] == '\0' || url_read(value, &address, &bytes, &host, &path);
+	case TYPE_HOST:
+		*(const char **)field = value;
+		return strlen(value) <= (size_t)row->most && is_host(span_of(value));
+	case TYPE_WORD:
+		*(const char **)field = value;
+		return is_token(span_of(value)) && (int64_t)strlen(value) <= row->most;
 	case TYPE_TEXT:
 		*(const char **)field = value;
 		return (int64_t)strlen(value) >= row->least && (int64_t)strlen(value) <= row->most;
@@ -1918,7 +2301,7 @@ void options_help(struct buf *b)
 	buf_text(b,
 		"sse " SSE_VERSION " - pushes a Django site's events to every open browser, live\n"
 		"\n"
-		"usage: sse --token-file FILE [--listen ADDR] [--socket PATH] ...\n"
+		"usage: sse --auth-url URL | --ticket-key-file FILE | --token-file FILE [--listen ADDR] ...\n"
 		"\n"
 		"Every option is also a variable (--log-file: SSE_LOG_FILE) and a line of the file that\n"
 		"--config names (log-file = PATH). A flag wins over a variable, a variable over the file.\n"
@@ -1945,10 +2328,10 @@ void options_help(struct buf *b)
 	}
 	buf_text(b,
 		"  --config FILE             lines KEY = VALUE\n"
-		"  --check-config            read all of it, the token file too, and say what is wrong\n"
+		"  --check-config            read all of it, token and key files too, and say what is wrong\n"
 		"  --help, --version\n"
 		"\n"
-		"Signals: TERM and INT drain and end, a second one ends at once; HUP reads the token file\n"
+		"Signals: TERM and INT drain and end, a second one ends at once; HUP reads token and key files\n"
 		"again; USR1 opens the log file anew.\n");
 }
 
@@ -2209,6 +2592,9 @@ struct span ring_bytes(const struct ring *r, const struct event *e, bool chunked
  * A session is what an authority said about one token. It names a user, whose record lives as
  * long as a session does, and roles, which are bits in a word: which bit stands for which role
  * is decided when the role is first heard of, and forgotten with its last session.
+ *
+ * A session of the token file lives as long as its line. Any other lives as long as it has streams;
+ * then, if Django's answer is still good, it is cached, and the oldest leaves when there are too many.
  * ============================================================================================ */
 
 const char *name_error(struct span name)
@@ -2306,11 +2692,30 @@ static int role_take(struct server *s, struct span name)
 	return bit;
 }
 
-static void roles_release(struct server *s, struct session *session)
+/* One session less has these roles. */
+static void roles_release(struct server *s, uint64_t roles)
 {
-	for (uint64_t rest = session->roles; rest != 0; rest &= rest - 1)
-		s->roles[__builtin_ctzll(rest)].sessions--;
-	session->roles = 0;
+	for (; roles != 0; roles &= roles - 1)
+		s->roles[__builtin_ctzll(roles)].sessions--;
+}
+
+/* The bits of these roles, for one session more. False if there are too many, and nothing changed. */
+static bool roles_take(struct server *s, const struct span *names, int count, uint64_t *roles)
+{
+	*roles = 0;
+	for (int i = 0; i < count; i++) {
+		int role = role_find(s, names[i]);
+
+		if (role >= 0 && (*roles >> role & 1) != 0)
+			continue;
+		role = role_take(s, names[i]);
+		if (role < 0) {
+			roles_release(s, *roles);
+			return false;
+		}
+		*roles |= UINT64_C(1) << role;
+	}
+	return true;
 }
 
 static uint32_t session_hash(const uint8_t key[32])
@@ -2332,52 +2737,24 @@ static uint32_t session_find(const struct server *s, const uint8_t key[32])
 	return session;
 }
 
-/* A session for this token. There are never more than MAX_RECORDS: see token_lines_read. */
+/* A session for this token. There is room for all: see reserve_all. */
 static uint32_t session_new(struct server *s, const uint8_t key[32], uint32_t user)
 {
-	uint32_t session = s->sessions_free;
+	uint32_t session = s->sessions_free, next = s->users[user].first_session;
 
 	if (session != 0)
-		s->sessions_free = (uint32_t)s->sessions[session].roles;
+		s->sessions_free = s->sessions[session].next;
 	else
 		session = s->sessions_top++;
-	assert(session < MAX_RECORDS);
-	s->sessions[session] = (struct session){.hash = session_hash(key), .user = user};
+	assert(session < s->records_max);
+	s->sessions[session] = (struct session){.user = user, .next = next, .until_ms = -1};
 	memcpy(s->sessions[session].key, key, 32);
+	if (next != 0)
+		s->sessions[next].prev = session;
+	s->users[user].first_session = session;
 	s->users[user].sessions++;
 	table_add(&s->sessions_by_key, session);
 	return session;
-}
-
-static void session_drop(struct server *s, uint32_t session)
-{
-	struct session *gone = &s->sessions[session];
-
-	roles_release(s, gone);
-	table_remove(&s->sessions_by_key, session);
-	user_release(s, gone->user);
-	*gone = (struct session){.roles = s->sessions_free};
-	s->sessions_free = session;
-}
-
-/* ============================================================================================
- * connections: what waits in them, and how they end
- * ============================================================================================ */
-
-static uint32_t conn_number(const struct server *s, const struct conn *c)
-{
-	return (uint32_t)(c - s->conns);
-}
-
-/* Milliseconds since its last progress. */
-static uint32_t conn_silent_ms(const struct server *s, const struct conn *c)
-{
-	return (uint32_t)s->now_ms - c->since_ms;
-}
-
-static struct session *conn_session(const struct server *s, const struct conn *c)
-{
-	return &s->sessions[c->u.stream.session];
 }
 
 static void hold_free(struct hold **hold)
@@ -2409,6 +2786,158 @@ static bool hold_append(struct hold **hold, const char *bytes, size_t n)
 	memcpy(h->bytes + h->len, bytes, n);
 	h->len += (uint32_t)n;
 	return true;
+}
+
+static struct span hold_view(const struct hold *h)
+{
+	return h == NULL ? (struct span){NULL, 0} : (struct span){h->bytes + h->at, h->len - h->at};
+}
+
+/* The session goes by this sid from now on; it owns it. NULL: by none. */
+static void session_name(struct server *s, uint32_t session, struct hold *sid)
+{
+	struct session *x = &s->sessions[session];
+
+	if (x->sid != NULL)
+		table_remove(&s->sessions_by_sid, session);
+	hold_free(&x->sid);
+	x->sid = sid;
+	if (sid == NULL)
+		return;
+	x->sid_hash = hash_span(s->hash_key, hold_view(sid));
+	table_add(&s->sessions_by_sid, session);
+}
+
+/* A session that goes by this sid, 0 if there is none. */
+static uint32_t session_named(const struct server *s, struct span sid)
+{
+	uint32_t hash = hash_span(s->hash_key, sid), at = 0, session;
+
+	while ((session = table_next(&s->sessions_by_sid, hash, &at)) != 0)
+		if (span_same(hold_view(s->sessions[session].sid), sid))
+			break;
+	return session;
+}
+
+/* Takes a session out of the list of those that are cached. */
+static void session_uncache(struct server *s, uint32_t session)
+{
+	struct session *x = &s->sessions[session];
+
+	if (!x->cached)
+		return;
+	*(x->older != 0 ? &s->sessions[x->older].newer : &s->cache_first) = x->newer;
+	*(x->newer != 0 ? &s->sessions[x->newer].older : &s->cache_last) = x->older;
+	x->older = x->newer = 0;
+	x->cached = false;
+	s->cached--;
+}
+
+static void session_drop(struct server *s, uint32_t session)
+{
+	struct session *gone = &s->sessions[session];
+
+	assert(gone->streams == 0);
+	session_uncache(s, session);
+	session_name(s, session, NULL);
+	hold_free(&gone->token);
+	roles_release(s, gone->roles);
+	table_remove(&s->sessions_by_key, session);
+	*(gone->prev != 0 ? &s->sessions[gone->prev].next : &s->users[gone->user].first_session) = gone->next;
+	if (gone->next != 0)
+		s->sessions[gone->next].prev = gone->prev;
+	user_release(s, gone->user);
+	*gone = (struct session){.next = s->sessions_free};
+	s->sessions_free = session;
+}
+
+/* A session that may have no streams: what becomes of it then. Call it with any, or with none (0). */
+static void session_rest(struct server *s, uint32_t session)
+{
+	struct session *x = &s->sessions[session];
+
+	if (x->user == 0 || x->streams > 0 || x->authority == BY_FILE || x->cached)
+		return;
+	if (x->until_ms < s->now_ms) {
+		session_drop(s, session);
+		return;
+	}
+	hold_free(&x->token);
+	x->cached = true;
+	x->older = s->cache_last;
+	*(x->older != 0 ? &s->sessions[x->older].newer : &s->cache_first) = session;
+	s->cache_last = session;
+	if (++s->cached > MAX_CACHED)
+		session_drop(s, s->cache_first);
+}
+
+/* Drops what is cached and good no longer; behind one that is good, some may stay a while. */
+static void sessions_expire(struct server *s)
+{
+	while (s->cache_first != 0 && s->sessions[s->cache_first].until_ms < s->now_ms)
+		session_drop(s, s->cache_first);
+}
+
+/* May this session let in now, or must its authority be asked again? */
+static bool session_good(const struct server *s, uint32_t session)
+{
+	const struct session *x = &s->sessions[session];
+
+	if (x->authority == BY_FILE)
+		return true;
+	return x->until_ms >= s->now_ms && (x->expire_at == 0 || x->expire_at * 1000 > s->wall_ms);
+}
+
+/*
+ * A token that stays in memory for hours does so under a key made at the start: what looks for
+ * tokens in a core file or in swap finds none. The same call undoes it.
+ */
+static void session_seal(struct server *s, const struct session *x, char *bytes, size_t n)
+{
+	uint8_t block[32 + 8], pad[32];
+
+	memcpy(block, x->key, 32);
+	for (size_t i = 0; i < n; i++) {
+		if (i % sizeof pad == 0) {
+			memcpy(block + 32, &(uint64_t){i}, 8);
+			hmac_sha256(&s->seal, (struct span){(char *)block, sizeof block}, pad);
+		}
+		bytes[i] = (char)(bytes[i] ^ (char)pad[i % sizeof pad]);
+	}
+	explicit_bzero(pad, sizeof pad);
+}
+
+/* Keeps the token of a session that Django will be asked about again. False: no memory. */
+static bool session_keep_token(struct server *s, uint32_t session, struct span token)
+{
+	struct session *x = &s->sessions[session];
+
+	if (x->authority != BY_DJANGO || x->token != NULL)
+		return true;
+	if (!hold_append(&x->token, token.p, token.n))
+		return false;
+	session_seal(s, x, x->token->bytes, x->token->len);
+	return true;
+}
+
+/* ============================================================================================
+ * connections: what waits in them, and how they end
+ * ============================================================================================ */
+
+static uint32_t conn_number(const struct server *s, const struct conn *c)
+{
+	return (uint32_t)(c - s->conns);
+}
+
+/* Milliseconds since its last progress. */
+static uint32_t conn_silent_ms(const struct server *s, const struct conn *c)
+{
+	return (uint32_t)s->now_ms - c->since_ms;
+}
+
+static struct session *conn_session(const struct server *s, const struct conn *c)
+{
+	return &s->sessions[c->u.stream.session];
 }
 
 /* Events that wait for a stream: a run of neighbours, then single numbers. */
@@ -2522,9 +3051,23 @@ static void stream_leave(struct server *s, struct conn *c, enum close_reason why
 		u->first = next;
 	if (--u->streams == 0)
 		set_remove(&s->online, session->user);
+	session->streams--;
+	session_rest(s, c->u.stream.session);
 	memset(&c->u, 0, sizeof c->u);
 	c->state = CONN_CLOSING;
 	conn_crowd(s, c);
+}
+
+/* Takes a connection out of those that wait for an answer. */
+static void wait_leave(struct server *s, struct conn *c)
+{
+	uint32_t next = c->u.wait.next, prev = c->u.wait.prev;
+
+	*(prev != 0 ? &s->conns[prev].u.wait.next : &s->questions[c->u.wait.question].first) = next;
+	if (next != 0)
+		s->conns[next].u.wait.prev = prev;
+	memset(&c->u, 0, sizeof c->u);
+	c->state = CONN_HEAD;
 }
 
 /* Ends a connection at once; conn_reap closes it. */
@@ -2532,6 +3075,8 @@ static void conn_dead(struct server *s, struct conn *c, enum close_reason why)
 {
 	if (c->state == CONN_DEAD)
 		return;
+	if (c->state == CONN_WAIT)
+		wait_leave(s, c);
 	if (c->state == CONN_STREAM)
 		stream_leave(s, c, why);
 	else
@@ -2634,6 +3179,22 @@ static void stream_put(struct buf *b, const struct conn *c, struct span frames)
 		buf_span(b, frames);
 }
 
+/* Writes what a connection that is closing keeps: now, and not behind the streams that are dirty. */
+static void conn_goodbye(struct server *s, struct conn *c)
+{
+	struct span rest = hold_view(c->out);
+	struct iovec iov = {(char *)(uintptr_t)rest.p, rest.n};
+	size_t taken = conn_send(s, c, &iov, 1, rest.n);
+
+	if (c->state == CONN_DEAD)
+		return;
+	c->out->at += (uint32_t)taken;
+	if (taken == rest.n) {
+		hold_free(&c->out);
+		conn_finish(s, c);
+	}
+}
+
 /* Gives a stream a last frame, behind the one it is in the middle of, and closes it. */
 static void stream_end(struct server *s, struct conn *c, enum close_reason why, struct span frame)
 {
@@ -2663,15 +3224,21 @@ static void stream_end(struct server *s, struct conn *c, enum close_reason why, 
 	if (!kept)
 		conn_dead(s, c, CLOSE_no_memory);
 	else if (!c->blocked)
-		conn_dirty(s, c);
+		conn_goodbye(s, c);
 }
 
-static int64_t retry_ms(struct server *s)
+/* 0 to most. */
+static int64_t random_upto(struct server *s, int64_t most)
 {
 	s->random ^= s->random << 13; /* xorshift64 (Marsaglia): spreads, keeps no secret */
 	s->random ^= s->random >> 7;
 	s->random ^= s->random << 17;
-	return s->opt.retry + (int64_t)(s->random % ((uint64_t)s->opt.retry_jitter + 1));
+	return (int64_t)(s->random % ((uint64_t)most + 1));
+}
+
+static int64_t retry_ms(struct server *s)
+{
+	return s->opt.retry + random_upto(s, s->opt.retry_jitter);
 }
 
 /* ============================================================================================
@@ -3022,23 +3589,11 @@ void deliver_slice(struct server *s)
 }
 
 /* ============================================================================================
- * tokens: who may listen
+ * authorities: what they say about a token, how it takes effect, how it is taken back
  *
- * auth_check is the one place that decides. Today the token file is the only authority; tickets
- * and the question to Django belong in front of and behind session_find there.
+ * There are three: the token file, a ticket that the program checks itself, and Django, who is
+ * asked. Each of them leads to a session, by session_apply or, for the file, by token_apply.
  * ============================================================================================ */
-
-/* The session of a token, or why there is none. */
-static enum refusal auth_check(struct server *s, struct span token, uint32_t *session)
-{
-	uint8_t key[32];
-
-	if (token.n == 0)
-		return REFUSE_no_token;
-	sha256(token, key);
-	*session = session_find(s, key);
-	return *session != 0 ? REFUSE_NONE : REFUSE_unknown_token;
-}
 
 /* A stream's roles count from here on. */
 static void stream_roles(struct server *s, struct conn *c)
@@ -3047,11 +3602,594 @@ static void stream_roles(struct server *s, struct conn *c)
 		set_add(&s->roles[__builtin_ctzll(rest)].streams, conn_number(s, c));
 }
 
+/* They count no more. */
+static void stream_unrole(struct server *s, struct conn *c)
+{
+	for (uint64_t rest = conn_session(s, c)->roles; rest != 0; rest &= rest - 1)
+		set_remove(&s->roles[__builtin_ctzll(rest)].streams, conn_number(s, c));
+}
+
 /* Ends a stream whose token is no longer good. */
 static void stream_revoke(struct server *s, struct conn *c)
 {
 	stream_end(s, c, CLOSE_revoked, span_of("data: {\"event\":\"auth.revoked\"}\n\n"));
 }
+
+/* Ends a stream whose expire_at has come: a page that can get another token comes back with it. */
+static void stream_expire(struct server *s, struct conn *c)
+{
+	buf_clear(&s->body);
+	sse_retry(&s->body, retry_ms(s));
+	stream_end(s, c, CLOSE_expired, buf_view(&s->body));
+}
+
+/* Ends the streams of a session and lets nobody in by it, unless the token file does; without
+ * streams it is gone then. Returns how many streams there were. */
+static uint32_t session_revoke(struct server *s, uint32_t session)
+{
+	uint32_t ended = s->sessions[session].streams, next;
+
+	s->sessions[session].until_ms = -1;
+	session_uncache(s, session);
+	for (uint32_t i = s->users[s->sessions[session].user].first; i != 0; i = next) {
+		next = s->conns[i].u.stream.next;
+		if (s->conns[i].u.stream.session == session)
+			stream_revoke(s, &s->conns[i]);
+	}
+	session_rest(s, session);
+	return ended;
+}
+
+/* The same for all sessions of a user. */
+static uint32_t user_revoke(struct server *s, uint32_t user)
+{
+	uint32_t ended = 0, next;
+
+	for (uint32_t i = s->users[user].first_session; i != 0; i = next) {
+		next = s->sessions[i].next;
+		ended += session_revoke(s, i);
+	}
+	return ended;
+}
+
+/* A session's roles are these from now on, for its open streams too; they were taken by roles_take. */
+static void session_set_roles(struct server *s, uint32_t session, uint64_t roles)
+{
+	struct session *x = &s->sessions[session];
+	uint64_t before = x->roles;
+
+	for (uint32_t i = before == roles ? 0 : s->users[x->user].first; i != 0; i = s->conns[i].u.stream.next) {
+		struct conn *c = &s->conns[i];
+
+		if (c->u.stream.session != session)
+			continue;
+		stream_unrole(s, c);
+		x->roles = roles;
+		stream_roles(s, c);
+		x->roles = before;
+	}
+	x->roles = roles;
+	roles_release(s, before);
+	if (before != roles && x->streams > 0) {
+		struct buf *b = log_begin(s, LOG_INFO, "roles_changed");
+
+		log_span(b, "user", user_id(&s->users[x->user]));
+		log_number(b, "streams", x->streams);
+		log_end(s);
+	}
+}
+
+/*
+ * What an authority says takes effect: *session is the session of this token from now on, with these
+ * roles, also on the streams it has. If the token has become another user's, they end.
+ */
+static enum refusal session_apply(struct server *s, const uint8_t key[32], const struct identity *who,
+	enum authority by, uint32_t *session)
+{
+	uint32_t user = user_get(s, who->user), i = session_find(s, key);
+	struct hold *sid = NULL;
+	enum refusal why = REFUSE_NONE;
+	uint64_t roles;
+
+	*session = 0;
+	if (user == 0)
+		return REFUSE_no_memory;
+	s->users[user].sessions++; /* held until the end of this */
+	if (who->expire_at != 0 && who->expire_at * 1000 <= s->wall_ms)
+		why = REFUSE_ended_token;
+	else if (who->sid.n > 0 && !hold_append(&sid, who->sid.p, who->sid.n))
+		why = REFUSE_no_memory;
+	else if (!roles_take(s, who->roles, who->role_count, &roles))
+		why = REFUSE_too_many_roles;
+	if (why == REFUSE_NONE) {
+		if (i != 0 && s->sessions[i].user != user) {
+			session_revoke(s, i);
+			i = 0;
+		}
+		if (i == 0)
+			i = session_new(s, key, user);
+		session_set_roles(s, i, roles);
+		session_name(s, i, sid);
+		s->sessions[i].expire_at = who->expire_at;
+		s->sessions[i].authority = (uint8_t)by;
+		*session = i;
+	} else {
+		hold_free(&sid);
+	}
+	user_release(s, user);
+	return why;
+}
+
+/* The record of who was revoked lately; 0: nobody remembers. */
+static uint32_t tombstone_find(const struct server *s, enum tombstone_kind kind, struct span id)
+{
+	uint32_t hash = hash_span(s->hash_key, id), at = 0, i;
+
+	while ((i = table_next(&s->tombstones_by_id.table, hash, &at)) != 0) {
+		const struct tombstone *t = &s->tombstones[i];
+
+		if (t->kind == kind && span_same((struct span){t->id, t->bytes}, id))
+			break;
+	}
+	return i;
+}
+
+static void tombstone_put(struct server *s, enum tombstone_kind kind, struct span id)
+{
+	uint32_t i = tombstone_find(s, kind, id);
+	struct tombstone *t;
+
+	if (i == 0) {
+		i = recent_take(&s->tombstones_by_id);
+		t = &s->tombstones[i];
+		*t = (struct tombstone){.hash = hash_span(s->hash_key, id), .kind = (uint8_t)kind, .bytes = (uint8_t)id.n};
+		memcpy(t->id, id.p, id.n);
+		table_add(&s->tombstones_by_id.table, i);
+	}
+	s->tombstones[i].at_ms = s->now_ms;
+	s->tombstones[i].wall_ms = s->wall_ms;
+}
+
+/* Was this user or sid revoked after a ticket of this age was made? Without iat it may be of any age. */
+static bool identity_revoked(const struct server *s, const struct identity *who)
+{
+	uint32_t user = tombstone_find(s, TOMB_USER, who->user);
+	uint32_t sid = who->sid.n > 0 ? tombstone_find(s, TOMB_SID, who->sid) : 0;
+
+	return (user != 0 && s->tombstones[user].wall_ms >= who->iat * 1000)
+		|| (sid != 0 && s->tombstones[sid].wall_ms >= who->iat * 1000);
+}
+
+/* Did something happen after Django was asked that its answer may not know of? */
+static bool identity_overtaken(const struct server *s, const struct identity *who, int64_t asked_ms)
+{
+	uint32_t of[] = {tombstone_find(s, TOMB_USER, who->user), tombstone_find(s, TOMB_REFRESH, who->user),
+		who->sid.n > 0 ? tombstone_find(s, TOMB_SID, who->sid) : 0};
+
+	for (size_t i = 0; i < sizeof of / sizeof of[0]; i++)
+		if (of[i] != 0 && s->tombstones[of[i]].at_ms >= asked_ms)
+			return true;
+	return false;
+}
+
+/* ---- reading what an authority says: members of JSON, into an identity ---- */
+
+static void identity_begin(struct identity *who)
+{
+	*who = (struct identity){.exp = -1, .nbf = -1, .iat = -1};
+	who->text = buf_fixed(who->bytes, sizeof who->bytes);
+}
+
+static struct span identity_keep(struct identity *who, const struct buf *name)
+{
+	size_t from = who->text.len;
+
+	buf_span(&who->text, buf_view(name));
+	return (struct span){who->text.data + from, who->text.len - from};
+}
+
+static bool json_null(struct json *j)
+{
+	return json_peek(j) == 'n' && json_value(j, NULL);
+}
+
+static bool identity_user(struct json *j, struct identity *who)
+{
+	char bytes[MAX_NAME];
+	struct buf name = buf_fixed(bytes, sizeof bytes);
+
+	if (!audience_user(j, &name))
+		return false;
+	who->user = identity_keep(who, &name);
+	return true;
+}
+
+static bool identity_roles(struct json *j, struct identity *who)
+{
+	char bytes[MAX_NAME];
+	struct buf name = buf_fixed(bytes, sizeof bytes);
+
+	if (json_null(j))
+		return true;
+	if (json_peek(j) != '[')
+		return json_fail(j, j->at, "roles must be an array");
+	json_open(j, '[');
+	while (json_more(j, ']')) {
+		json_peek(j);
+		if (who->role_count == MAX_ROLES)
+			return json_fail(j, j->at, "more than 64 roles");
+		buf_clear(&name);
+		if (!audience_role(j, &name))
+			return false;
+		who->roles[who->role_count++] = identity_keep(who, &name);
+	}
+	return j->error == NULL;
+}
+
+static bool identity_sid(struct json *j, struct identity *who)
+{
+	char bytes[MAX_NAME];
+	struct buf sid = buf_fixed(bytes, sizeof bytes);
+	size_t from;
+
+	if (json_null(j))
+		return true;
+	json_peek(j);
+	from = j->at;
+	if (json_peek(j) != '"' || !json_string(j, &sid) || sid.failed || sid.len == 0)
+		return json_fail(j, from, "sid must be a string of 1 to 64 bytes");
+	who->sid = identity_keep(who, &sid);
+	return true;
+}
+
+static bool identity_expire_at(struct json *j, struct identity *who)
+{
+	return json_null(j) || json_date(j, &who->expire_at);
+}
+
+static bool identity_exp(struct json *j, struct identity *who)
+{
+	return json_date(j, &who->exp);
+}
+
+static bool identity_nbf(struct json *j, struct identity *who)
+{
+	return json_date(j, &who->nbf);
+}
+
+static bool identity_iat(struct json *j, struct identity *who)
+{
+	return json_date(j, &who->iat);
+}
+
+/* A string or an array of strings: RFC 7519 section 4.1.3. */
+static bool identity_aud(struct json *j, struct identity *who)
+{
+	char bytes[8], kind = json_peek(j);
+	struct buf name = buf_fixed(bytes, sizeof bytes);
+
+	who->has_audience = true;
+	if (kind != '[' && kind != '"')
+		return json_fail(j, j->at, "aud must be a string or an array of them");
+	if (kind == '[')
+		json_open(j, '[');
+	while (kind == '"' || json_more(j, ']')) {
+		if (json_peek(j) != '"')
+			return json_fail(j, j->at, "aud must be a string or an array of them");
+		buf_clear(&name);
+		if (!json_string(j, &name))
+			return false;
+		who->for_us |= !name.failed && span_is(buf_view(&name), "sse");
+		if (kind == '"')
+			break;
+	}
+	return j->error == NULL;
+}
+
+struct member {
+	const char *name;
+	bool (*read)(struct json *, struct identity *);
+};
+
+const char *answer_read(struct span text, struct identity *who, size_t *at)
+{
+	static const struct member members[] = {{"user", identity_user}, {"roles", identity_roles},
+		{"sid", identity_sid}, {"expire_at", identity_expire_at}};
+	enum { COUNT = sizeof members / sizeof members[0] };
+	struct json j = json_begin(text);
+	uint32_t seen = 0;
+
+	identity_begin(who);
+	if (json_open(&j, '{'))
+		while (json_more(&j, '}')) {
+			char bytes[16];
+			struct buf name = buf_fixed(bytes, sizeof bytes);
+			size_t from, i = 0;
+
+			json_peek(&j);
+			from = j.at;
+			if (!json_key(&j, &name))
+				break;
+			while (i < COUNT && (name.failed || !span_is(buf_view(&name), members[i].name)))
+				i++;
+			if (i == COUNT)
+				json_fail(&j, from, "unknown key: there are user, roles, sid, expire_at");
+			else if (seen >> i & 1)
+				json_fail(&j, from, "this key is given twice");
+			else
+				members[i].read(&j, who);
+			if (j.error != NULL)
+				break;
+			seen |= 1u << i;
+		}
+	if (json_end(&j) && (seen & 1) == 0)
+		json_fail(&j, 0, "user is missing");
+	*at = j.at;
+	return j.error;
+}
+
+/* ============================================================================================
+ * tickets: tokens that Django signed (JWT: RFC 7519, JWS: RFC 7515, HS256: RFC 7518 section 3.2)
+ * ============================================================================================ */
+
+/* The names of an object's members, which must differ (RFC 7515 section 4, RFC 7519 section 4). */
+struct names {
+	struct span list[MAX_CLAIMS];
+	int count;
+	struct buf text;
+	char bytes[MAX_TICKET];
+};
+
+/* Reads the name of the next member. False if it was there before, or there are too many. */
+static bool names_next(struct names *names, struct json *j, struct span *name)
+{
+	size_t from = names->text.len;
+
+	if (names->count == MAX_CLAIMS || !json_key(j, &names->text) || names->text.failed)
+		return false;
+	*name = (struct span){names->text.data + from, names->text.len - from};
+	for (int i = 0; i < names->count; i++)
+		if (span_same(names->list[i], *name))
+			return false;
+	names->list[names->count++] = *name;
+	return true;
+}
+
+/* One part of a ticket decoded: it must be one JSON object. */
+static enum refusal ticket_part(struct span part, struct buf *out)
+{
+	struct json j;
+
+	if (!base64url(part, out))
+		return REFUSE_ticket_encoding;
+	j = json_begin(buf_view(out));
+	if (json_peek(&j) != '{' || !json_value(&j, NULL))
+		return REFUSE_ticket_json;
+	return json_end(&j) ? REFUSE_NONE : REFUSE_ticket_trailing;
+}
+
+/* The JOSE header: it is compared with what we take, and decides nothing. */
+static enum refusal ticket_header(struct span text)
+{
+	struct json j = json_begin(text);
+	struct names names = {.count = 0};
+	struct span name;
+	bool hs256 = false;
+
+	names.text = buf_fixed(names.bytes, sizeof names.bytes);
+	json_open(&j, '{');
+	while (json_more(&j, '}')) {
+		char bytes[8];
+		struct buf value = buf_fixed(bytes, sizeof bytes);
+
+		if (!names_next(&names, &j, &name))
+			return REFUSE_ticket_duplicate;
+		if (span_is(name, "crit"))
+			return REFUSE_ticket_critical;
+		if (!span_is(name, "alg"))
+			json_value(&j, NULL);
+		else if (json_peek(&j) != '"' || !json_string(&j, &value))
+			return REFUSE_ticket_algorithm;
+		else
+			hs256 = !value.failed && span_is(buf_view(&value), "HS256");
+	}
+	return hs256 ? REFUSE_NONE : REFUSE_ticket_algorithm;
+}
+
+static enum refusal ticket_claims(struct span text, struct identity *who)
+{
+	static const struct member members[] = {{"sub", identity_user}, {"roles", identity_roles},
+		{"sid", identity_sid}, {"expire_at", identity_expire_at}, {"exp", identity_exp},
+		{"nbf", identity_nbf}, {"iat", identity_iat}, {"aud", identity_aud}};
+	enum { COUNT = sizeof members / sizeof members[0] };
+	struct json j = json_begin(text);
+	struct names names = {.count = 0};
+	struct span name;
+
+	names.text = buf_fixed(names.bytes, sizeof names.bytes);
+	json_open(&j, '{');
+	while (json_more(&j, '}')) {
+		size_t i = 0;
+
+		if (!names_next(&names, &j, &name))
+			return names.count == MAX_CLAIMS ? REFUSE_ticket_claim : REFUSE_ticket_duplicate;
+		while (i < COUNT && !span_is(name, members[i].name))
+			i++;
+		if (i == COUNT ? !json_value(&j, NULL) : !members[i].read(&j, who))
+			return REFUSE_ticket_claim;
+	}
+	return REFUSE_NONE;
+}
+
+static enum refusal ticket_valid(const struct identity *who, int64_t now_s, int64_t leeway_s)
+{
+	if (who->user.n == 0)
+		return REFUSE_ticket_no_subject;
+	if (!who->has_audience)
+		return REFUSE_ticket_no_audience;
+	if (!who->for_us)
+		return REFUSE_ticket_audience;
+	if (who->exp < 0)
+		return REFUSE_ticket_no_exp;
+	if (who->exp <= now_s)
+		return REFUSE_ticket_expired;
+	return who->nbf > now_s + leeway_s || who->iat > now_s + leeway_s ? REFUSE_ticket_early : REFUSE_NONE;
+}
+
+enum refusal ticket_read(struct span ticket, const struct hmac_key *keys, int count, int64_t now_s, int64_t leeway_s,
+	struct identity *who)
+{
+	struct span rest = ticket, header = span_cut(&rest, '.'), claims = span_cut(&rest, '.');
+	struct span is_signed = {ticket.p, header.n + 1 + claims.n};
+	char bytes[MAX_TICKET], mac_bytes[33];
+	struct buf text = buf_fixed(bytes, sizeof bytes), mac = buf_fixed(mac_bytes, sizeof mac_bytes);
+	enum refusal why;
+	uint8_t right[32];
+	bool good = false;
+
+	identity_begin(who);
+	if (ticket.n > MAX_TICKET || header.n == 0 || claims.n == 0 || rest.n == 0 || memchr(rest.p, '.', rest.n) != NULL)
+		return REFUSE_ticket_form;
+	why = ticket_part(header, &text);
+	if (why == REFUSE_NONE)
+		why = ticket_header(buf_view(&text));
+	if (why != REFUSE_NONE)
+		return why;
+	if (!base64url(rest, &mac) && !mac.failed)
+		return REFUSE_ticket_encoding;
+	for (int i = 0; mac.len == sizeof right && i < count; i++) {
+		hmac_sha256(&keys[i], is_signed, right);
+		good |= same_secret(right, (const uint8_t *)mac.data);
+	}
+	if (!good)
+		return REFUSE_ticket_signature;
+	buf_clear(&text);
+	why = ticket_part(claims, &text);
+	if (why == REFUSE_NONE)
+		why = ticket_claims(buf_view(&text), who);
+	return why == REFUSE_NONE ? ticket_valid(who, now_s, leeway_s) : why;
+}
+
+int ticket_keys_read(struct span text, struct hmac_key keys[MAX_KEYS], struct buf *error)
+{
+	int count = 0, number = 0;
+
+	while (text.n > 0) {
+		struct span line = span_cut(&text, '\n');
+		const char *what = NULL;
+
+		number++;
+		if (line.n > 0 && line.p[line.n - 1] == '\r')
+			line.n--;
+		if (line.n == 0)
+			continue;
+		if (span_trim(line).n != line.n)
+			what = "a key must not begin or end with white space";
+		else if (line.n < 32)
+			what = "a key must be at least 32 bytes long";
+		else if (count == MAX_KEYS)
+			what = "more than 16 keys";
+		if (what != NULL) {
+			buf_text(error, "line ");
+			buf_number(error, number);
+			buf_text(error, ": ");
+			buf_text(error, what);
+			return -1;
+		}
+		hmac_key(&keys[count++], line);
+	}
+	if (count == 0)
+		buf_text(error, "no key in it");
+	return count > 0 ? count : -1;
+}
+
+/* A file of secrets; NULL with a line in error. The caller wipes and frees it. */
+static char *secret_file(const char *flag, const char *path, size_t *bytes, struct buf *error)
+{
+	char *text = file_read(path, 65536, bytes);
+
+	buf_text(error, flag);
+	buf_text(error, ": ");
+	error_show(error, path);
+	buf_text(error, ": ");
+	if (text == NULL)
+		buf_text(error, strerror(errno));
+	return text;
+}
+
+static void secret_free(char *text, size_t bytes)
+{
+	explicit_bzero(text, bytes);
+	free(text);
+}
+
+bool ticket_keys_load(struct server *s, struct buf *error)
+{
+	struct hmac_key keys[MAX_KEYS];
+	size_t bytes;
+	char *text = secret_file("--ticket-key-file", s->opt.ticket_key_file, &bytes, error);
+	int count;
+
+	if (text == NULL)
+		return false;
+	count = ticket_keys_read((struct span){text, bytes}, keys, error);
+	secret_free(text, bytes);
+	if (count > 0) {
+		memcpy(s->ticket_keys, keys, sizeof keys);
+		s->ticket_key_count = count;
+		buf_clear(error);
+	}
+	explicit_bzero(keys, sizeof keys);
+	return count > 0;
+}
+
+bool auth_key_load(struct server *s, struct buf *error)
+{
+	size_t bytes, n;
+	char *text = secret_file("--auth-key-file", s->opt.auth_key_file, &bytes, error);
+	bool good;
+
+	if (text == NULL)
+		return false;
+	n = strcspn(text, "\r\n");
+	good = n > 0 && n < sizeof s->auth_key && strspn(text + n, "\r\n") == bytes - n;
+	for (size_t i = 0; i < n; i++)
+		good &= text[i] > ' ' && text[i] < 0x7f;
+	if (good) {
+		memcpy(s->auth_key, text, n);
+		s->auth_key[n] = '\0';
+		buf_clear(error);
+	} else {
+		buf_text(error, "expected one line of 1 to 256 visible ASCII characters without spaces");
+	}
+	secret_free(text, bytes);
+	return good;
+}
+
+/* A token with two dots is a ticket. */
+static bool is_ticket(struct span token)
+{
+	int dots = 0;
+
+	for (size_t i = 0; i < token.n && dots < 3; i++)
+		dots += token.p[i] == '.';
+	return dots == 2;
+}
+
+static enum refusal ticket_check(struct server *s, struct span ticket, const uint8_t key[32], uint32_t *session)
+{
+	struct identity who;
+	enum refusal why = ticket_read(ticket, s->ticket_keys, s->ticket_key_count, s->wall_ms / 1000,
+		s->opt.ticket_leeway / 1000, &who);
+
+	if (why != REFUSE_NONE)
+		return why;
+	return identity_revoked(s, &who) ? REFUSE_ticket_revoked : session_apply(s, key, &who, BY_TICKET, session);
+}
+
+/* ============================================================================================
+ * the token file: an authority for trying it out, for tests, and for fixed tokens
+ * ============================================================================================ */
 
 /* A line of the token file: the spans point into its text. */
 struct token_line {
@@ -3072,11 +4210,26 @@ static struct span span_word(struct span *rest)
 	return word;
 }
 
-/* Roles the file has named so far: no more than a word has bits. */
+/* Roles the file has named so far, and those that other sessions have: no more than a word has bits. */
 struct role_names {
 	struct span names[MAX_ROLES];
 	int count;
 };
+
+static void role_names_begin(const struct server *s, struct role_names *all)
+{
+	uint64_t roles = 0;
+
+	all->count = 0;
+	for (uint32_t i = 1; i < s->sessions_top; i++)
+		if (s->sessions[i].authority != BY_FILE)
+			roles |= s->sessions[i].roles;
+	for (; roles != 0; roles &= roles - 1) {
+		const struct role *role = &s->roles[__builtin_ctzll(roles)];
+
+		all->names[all->count++] = (struct span){role->name, role->bytes};
+	}
+}
 
 static const char *token_roles_check(struct span roles, struct role_names *all)
 {
@@ -3140,10 +4293,11 @@ static bool token_file_fail(const struct server *s, int number, const char *what
 static bool token_lines_read(struct server *s, struct span text, struct token_line *lines, int *count,
 	struct buf *error)
 {
-	struct role_names all = {.count = 0};
+	struct role_names all;
 	int number = 0;
 
 	*count = 0;
+	role_names_begin(s, &all);
 	if (text.n >= 3 && memcmp(text.p, "\xef\xbb\xbf", 3) == 0)
 		return token_file_fail(s, 1, "begins with a byte order mark", error);
 	while (text.n > 0) {
@@ -3208,35 +4362,38 @@ static void token_apply(struct server *s, const struct token_line *line)
 }
 
 /*
- * The lines become the sessions there are. A token that is gone, or has become another user's,
- * loses its session and its streams.
+ * The lines become the sessions the file has. A token that is gone, or has become another user's,
+ * loses its session and its streams; so does one that another authority vouched for until now.
  */
 static void tokens_apply(struct server *s, const struct token_line *lines, int count)
 {
-	for (int i = 0; i < MAX_ROLES; i++)
-		for (uint32_t c = 0; (c = set_next(&s->roles[i].streams, c)) != SET_END;)
-			set_remove(&s->roles[i].streams, c);
-	for (uint32_t i = 1; i < s->sessions_top; i++) {
-		if (s->sessions[i].user != 0)
-			roles_release(s, &s->sessions[i]);
-		s->sessions[i].listed = false;
-	}
+	for (uint32_t i = set_next(&s->streams, 0); i != SET_END; i = set_next(&s->streams, i + 1))
+		if (conn_session(s, &s->conns[i])->authority == BY_FILE)
+			stream_unrole(s, &s->conns[i]);
+	for (uint32_t i = 1; i < s->sessions_top; i++)
+		if (s->sessions[i].authority == BY_FILE) {
+			roles_release(s, s->sessions[i].roles);
+			s->sessions[i].roles = 0;
+			s->sessions[i].listed = false;
+		}
 	for (int i = 0; i < count; i++) {
 		uint32_t session = session_find(s, lines[i].key);
 
-		if (session != 0 && s->sessions[session].user == user_find(s, lines[i].user))
+		if (session != 0 && s->sessions[session].authority != BY_FILE)
+			session_revoke(s, session);
+		else if (session != 0 && s->sessions[session].user == user_find(s, lines[i].user))
 			s->sessions[session].listed = true;
 	}
-	for (uint32_t i = set_next(&s->streams, 0); i != SET_END; i = set_next(&s->streams, i + 1))
-		if (!conn_session(s, &s->conns[i])->listed)
-			stream_revoke(s, &s->conns[i]);
 	for (uint32_t i = 1; i < s->sessions_top; i++)
-		if (s->sessions[i].user != 0 && !s->sessions[i].listed)
+		if (s->sessions[i].user != 0 && s->sessions[i].authority == BY_FILE && !s->sessions[i].listed) {
+			session_revoke(s, i);
 			session_drop(s, i);
+		}
 	for (int i = 0; i < count; i++)
 		token_apply(s, &lines[i]);
 	for (uint32_t i = set_next(&s->streams, 0); i != SET_END; i = set_next(&s->streams, i + 1))
-		stream_roles(s, &s->conns[i]);
+		if (conn_session(s, &s->conns[i])->authority == BY_FILE)
+			stream_roles(s, &s->conns[i]);
 	for (int i = 0; i < count; i++)
 		user_release(s, user_find(s, lines[i].user));
 }
@@ -3257,10 +4414,12 @@ bool tokens_load(struct server *s, struct buf *error)
 	good = lines != NULL && token_lines_read(s, (struct span){text, bytes}, lines, &count, error);
 	if (good && !(good = token_users_make(s, lines, count)))
 		buf_text(error, "--token-file: no memory");
-	if (good)
+	if (good) {
 		tokens_apply(s, lines, count);
-	else if (lines == NULL)
+		s->token_count = count;
+	} else if (lines == NULL) {
 		buf_text(error, "--token-file: no memory");
+	}
 	explicit_bzero(text, bytes);
 	free(text);
 	free(lines);
@@ -3268,8 +4427,648 @@ bool tokens_load(struct server *s, struct buf *error)
 }
 
 /* ============================================================================================
+ * questions: Django is asked who a token belongs to
+ *
+ * A question is about one token, however many connections wait for the answer. It waits in a queue
+ * until one of a few connections to Django, a link, is free, and is then the only one on it. What
+ * Django answers becomes a session or a verdict; then those who wait are woken, and their requests
+ * are read again from the start: they find the answer there. The token is in the head of such a
+ * request, or sealed in the session of a live stream; a question itself does not hold it.
+ * ============================================================================================ */
+
+enum {
+	MAX_AGE_MS = 30000,        /* an answer is kept so long if it does not say ... */
+	MAX_AGE_MOST_MS = 300000,  /* ... and so long at the most */
+	DENIAL_MS = 5000,          /* a token that was denied is not asked about again ... */
+	FAILURE_MS = 1000,         /* ... nor one about which Django could not be asked */
+	QUEUE_TIMEOUTS = 10,       /* a question waits for so many --auth-timeout in the queue */
+	AGAIN_MOST = 5,            /* answers to one question that revocations overtook */
+	LINK_IDLE_MS = 5000        /* a link that is not used is closed */
+};
+
+static const struct {
+	const char *name, *text;
+} auth_failures[AUTH_FAILURE_COUNT] = {
+#define X(name, text) [AUTH_##name] = {#name, text},
+	AUTH_FAILURES(X)
+#undef X
+};
+
+/* ---- verdicts: tokens that need not be asked about ---- */
+
+static uint32_t verdict_find(const struct server *s, const uint8_t key[32])
+{
+	uint32_t at = 0, i;
+
+	while ((i = table_next(&s->verdicts_by_key.table, session_hash(key), &at)) != 0)
+		if (memcmp(s->verdicts[i].key, key, 32) == 0)
+			break;
+	return i;
+}
+
+static void verdict_put(struct server *s, const uint8_t key[32], enum refusal why, int64_t keep_ms)
+{
+	uint32_t i = verdict_find(s, key);
+
+	if (i == 0) {
+		i = recent_take(&s->verdicts_by_key);
+		memcpy(s->verdicts[i].key, key, 32);
+		table_add(&s->verdicts_by_key.table, i);
+	}
+	s->verdicts[i].why = why;
+	s->verdicts[i].until_ms = s->now_ms + keep_ms;
+}
+
+/* ---- the questions that wait ---- */
+
+static void queue_push(struct server *s, struct queue *queue, uint32_t question)
+{
+	s->questions[question].next = 0;
+	*(queue->last != 0 ? &s->questions[queue->last].next : &queue->first) = question;
+	queue->last = question;
+}
+
+static void queue_push_front(struct server *s, struct queue *queue, uint32_t question)
+{
+	s->questions[question].next = queue->first;
+	queue->first = question;
+	if (queue->last == 0)
+		queue->last = question;
+}
+
+static uint32_t queue_pop(struct server *s, struct queue *queue)
+{
+	uint32_t question = queue->first;
+
+	queue->first = s->questions[question].next;
+	if (queue->first == 0)
+		queue->last = 0;
+	return question;
+}
+
+static uint32_t question_find(const struct server *s, const uint8_t key[32])
+{
+	uint32_t at = 0, i;
+
+	while ((i = table_next(&s->questions_by_key, session_hash(key), &at)) != 0)
+		if (memcmp(s->questions[i].key, key, 32) == 0)
+			break;
+	return i;
+}
+
+/* The caller has looked whether one more may wait. */
+static uint32_t question_new(struct server *s, const uint8_t key[32], bool refresh)
+{
+	uint32_t i = s->questions_free;
+
+	if (i != 0)
+		s->questions_free = s->questions[i].next;
+	else
+		i = s->questions_top++;
+	s->questions[i] = (struct question){.since_ms = s->now_ms, .refresh = refresh};
+	memcpy(s->questions[i].key, key, 32);
+	table_add(&s->questions_by_key, i);
+	*(refresh ? &s->refreshes_waiting : &s->questions_waiting) += 1;
+	queue_push(s, refresh ? &s->refreshes : &s->connects, i);
+	return i;
+}
+
+/* It is over: who waits is woken, and looks for the answer in the coming walk over `unread`. */
+static void question_end(struct server *s, uint32_t question)
+{
+	struct question *q = &s->questions[question];
+
+	while (q->first != 0) {
+		struct conn *c = &s->conns[q->first];
+
+		wait_leave(s, c);
+		c->since_ms = (uint32_t)s->now_ms;
+		set_add(&s->unread, conn_number(s, c));
+	}
+	table_remove(&s->questions_by_key, question);
+	*(q->refresh ? &s->refreshes_waiting : &s->questions_waiting) -= 1;
+	*q = (struct question){.next = s->questions_free};
+	s->questions_free = question;
+}
+
+/* The connection waits for what Django says of the token with this key. */
+static enum refusal conn_wait(struct server *s, struct conn *c, const uint8_t key[32], bool stream)
+{
+	uint32_t question = question_find(s, key), next;
+
+	if (question == 0 && s->questions_waiting >= s->opt.auth_queue)
+		return REFUSE_auth_queue_full;
+	if (question == 0)
+		question = question_new(s, key, false);
+	next = s->questions[question].first;
+	memset(&c->u, 0, sizeof c->u);
+	c->state = CONN_WAIT;
+	c->u.wait.question = question;
+	c->u.wait.stream = stream;
+	c->u.wait.next = next;
+	if (next != 0)
+		s->conns[next].u.wait.prev = conn_number(s, c);
+	s->questions[question].first = conn_number(s, c);
+	return REFUSE_NONE;
+}
+
+/* Django is to be asked about the token of live streams again. If too many wait, a later tick tries. */
+static void question_refresh(struct server *s, uint32_t session)
+{
+	const uint8_t *key = s->sessions[session].key;
+
+	if (s->refreshes_waiting < MAX_REFRESHES && question_find(s, key) == 0)
+		question_new(s, key, true);
+}
+
+/* When it is asked again: after so long, up to twice that. */
+static void session_due(struct server *s, uint32_t session, int64_t ms)
+{
+	s->sessions[session].due_ms = s->now_ms + ms + random_upto(s, ms);
+}
+
+/* Django has something new to say about a user. Returns the streams it will be asked about. */
+static uint32_t user_refresh(struct server *s, uint32_t user)
+{
+	uint32_t streams = 0, next;
+
+	for (uint32_t i = s->users[user].first_session; i != 0; i = next) {
+		struct session *x = &s->sessions[i];
+
+		next = x->next;
+		if (x->authority != BY_DJANGO)
+			continue;
+		streams += x->streams;
+		x->until_ms = -1;
+		x->due_ms = s->now_ms;
+		if (x->streams > 0)
+			question_refresh(s, i);
+		else
+			session_drop(s, i);
+	}
+	return streams;
+}
+
+/* ---- answers ---- */
+
+/* What a person who reads the log at night may want to try, by the status Django answered with. */
+static const char *status_hint(int64_t status)
+{
+	if (status == 400)
+		return "does ALLOWED_HOSTS have the host? see --auth-host";
+	if (status >= 300 && status < 400)
+		return "redirects are not followed; does the path of --auth-url need a slash at its end?";
+	return status == 404 ? "does --auth-url have the right path?" : "";
+}
+
+/*
+ * Django was asked in vain. New streams are put off, live ones stay as they are. detail is NULL or
+ * says more, and so does the number: a status, or the byte of an answer.
+ */
+static void question_failed(struct server *s, uint32_t question, enum auth_failure why, const char *detail, int64_t number)
+{
+	struct question *q = &s->questions[question];
+	uint32_t session = session_find(s, q->key);
+	struct buf *b = log_flood(s, LOG_ERROR, FLOOD_auth, "auth_failed");
+
+	log_text(b, "reason", auth_failures[why].name);
+	log_text(b, "error", detail != NULL && detail[0] != '\0' ? detail : auth_failures[why].text);
+	if (why == AUTH_status || why == AUTH_answer)
+		log_number(b, why == AUTH_status ? "status" : "at", number);
+	log_end(s);
+	s->auth_failing = true;
+	s->count.failed[why]++;
+	verdict_put(s, q->key, why == AUTH_roles ? REFUSE_too_many_roles : why == AUTH_memory ? REFUSE_no_memory
+		: REFUSE_auth_failed, FAILURE_MS);
+	if (session != 0)
+		session_due(s, session, s->opt.auth_refresh / 10);
+	question_end(s, question);
+}
+
+static void question_denied(struct server *s, uint32_t question)
+{
+	struct question *q = &s->questions[question];
+	uint32_t session = session_find(s, q->key);
+
+	s->count.denied++;
+	verdict_put(s, q->key, REFUSE_denied_token, DENIAL_MS);
+	if (session != 0 && s->sessions[session].authority == BY_DJANGO)
+		session_revoke(s, session);
+	question_end(s, question);
+}
+
+/* The answer is older than a revocation: Django is asked once more. */
+static void question_again(struct server *s, uint32_t question)
+{
+	struct question *q = &s->questions[question];
+
+	s->count.overtaken++;
+	if (q->again++ == AGAIN_MOST) {
+		question_failed(s, question, AUTH_stale, NULL, 0);
+		return;
+	}
+	q->since_ms = s->now_ms;
+	queue_push_front(s, q->refresh ? &s->refreshes : &s->connects, question);
+}
+
+static void question_allowed(struct server *s, uint32_t question, const struct identity *who, int64_t max_age_s)
+{
+	struct question *q = &s->questions[question];
+	int64_t keep_ms = max_age_s < 0 ? MAX_AGE_MS : max_age_s * 1000;
+	uint32_t session = session_find(s, q->key);
+	enum refusal why = REFUSE_NONE;
+
+	if (session == 0 || s->sessions[session].authority != BY_FILE) /* which a HUP may have brought */
+		why = session_apply(s, q->key, who, BY_DJANGO, &session);
+	if (why == REFUSE_ended_token) {
+		question_denied(s, question);
+		return;
+	}
+	if (why != REFUSE_NONE) {
+		question_failed(s, question, why == REFUSE_no_memory ? AUTH_memory : AUTH_roles, NULL, 0);
+		return;
+	}
+	s->count.allowed++;
+	s->sessions[session].until_ms = s->now_ms + (keep_ms < MAX_AGE_MOST_MS ? keep_ms : MAX_AGE_MOST_MS);
+	session_due(s, session, s->opt.auth_refresh);
+	question_end(s, question);
+	session_rest(s, session);
+}
+
+static void question_answered(struct server *s, uint32_t question, const struct http_response *r)
+{
+	struct identity who;
+	const char *error;
+	size_t at;
+
+	if (r->status == 401 || r->status == 403) {
+		question_denied(s, question);
+	} else if (r->status != 200) {
+		question_failed(s, question, AUTH_status, status_hint(r->status), r->status);
+		return;
+	} else if ((error = answer_read(r->body, &who, &at)) != NULL) {
+		question_failed(s, question, AUTH_answer, error, (int64_t)at);
+		return;
+	} else if (identity_overtaken(s, &who, s->questions[question].since_ms)) {
+		question_again(s, question);
+	} else {
+		question_allowed(s, question, &who, r->max_age_s);
+	}
+	if (s->auth_failing) {
+		s->auth_failing = false;
+		log_flood(s, LOG_INFO, FLOOD_auth_again, "auth_answers_again");
+		log_end(s);
+	}
+}
+
+/* ---- links ---- */
+
+static void link_close(struct server *s, struct link *l)
+{
+	struct conn *c = &s->conns[l->fd];
+
+	if (l->out.len > 0)
+		explicit_bzero(l->out.data, l->out.len);
+	l->out.len = l->in.len = l->sent = 0;
+	c->state = CONN_DEAD; /* conn_reap closes the descriptor: no other may have its number in this turn */
+	set_add(&s->dead, (uint32_t)l->fd);
+	l->fd = -1;
+	l->reused = false;
+}
+
+/* The question that was on a link, which is on none now. */
+static uint32_t link_release(struct server *s, struct link *l)
+{
+	uint32_t question = l->question;
+
+	l->question = 0;
+	l->since_ms = s->now_ms;
+	s->asked--;
+	s->asked_refreshes -= s->questions[question].refresh;
+	s->questions[question].asked = false;
+	return question;
+}
+
+/*
+ * The connection is of no use any more. If Django had kept it alive, and closed it just when the
+ * question came, the question goes out once more, on a new one. A denial counts though its body is broken.
+ */
+static void link_fail(struct server *s, struct link *l, enum auth_failure why, const char *detail)
+{
+	bool stale = why == AUTH_closed && l->reused && l->in.len == 0;
+	struct http_response r = {0};
+	uint32_t question;
+
+	if (l->in.len > 0)
+		http_response(l->in.data, l->in.len, true, &r);
+	link_close(s, l);
+	if (l->question == 0)
+		return;
+	question = link_release(s, l);
+	if (stale && !s->questions[question].resent) {
+		s->questions[question].resent = true;
+		s->count.resent++;
+		for (int i = 0; i < MAX_LINKS; i++) /* the others are as old */
+			if (s->links[i].fd >= 0 && s->links[i].question == 0)
+				link_close(s, &s->links[i]);
+		queue_push_front(s, s->questions[question].refresh ? &s->refreshes : &s->connects, question);
+	} else if (r.status == 0 || r.status == 200) {
+		question_failed(s, question, why, detail, 0);
+	} else {
+		question_answered(s, question, &r);
+	}
+}
+
+/* Opens a connection to Django. False with errno; EAGAIN: its socket takes no more of them now. */
+static bool link_open(struct server *s, struct link *l)
+{
+	const struct sockaddr *address = (const struct sockaddr *)&s->auth_address;
+	int fd = s->sys->socket(address->sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), error = EMFILE;
+
+	if (fd < 0)
+		return false;
+	if ((uint32_t)fd < s->conns_max) {
+		struct epoll_event e = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, .data.fd = fd};
+
+		if ((s->sys->connect(fd, address, s->auth_address_bytes) == 0 || errno == EINPROGRESS)
+			&& s->sys->epoll_ctl(s->epoll, EPOLL_CTL_ADD, fd, &e) == 0) {
+			assert(s->conns[fd].state == CONN_FREE);
+			s->conns[fd].state = CONN_LINK;
+			s->conns[fd].u.link = (uint32_t)(l - s->links);
+			l->fd = fd;
+			return true;
+		}
+		error = errno;
+	}
+	s->sys->close(fd);
+	errno = error;
+	return false;
+}
+
+/* The token a question is about, into s->token, and the target it came by; false: nobody asks any more. */
+static bool question_token(struct server *s, const struct question *q, struct buf *target)
+{
+	struct http_request r;
+	struct span token;
+	uint32_t session = session_find(s, q->key);
+
+	buf_clear(&s->token);
+	if (q->first != 0) {
+		http_parse(hold_view(s->conns[q->first].in), &r);
+		http_token(&r, true, &s->token, &token);
+		if (token.p != s->token.data) {
+			buf_clear(&s->token);
+			buf_span(&s->token, token);
+		}
+		http_target_without(&r, "token", target);
+		return true;
+	}
+	if (session == 0 || s->sessions[session].token == NULL)
+		return false;
+	buf_span(&s->token, hold_view(s->sessions[session].token));
+	if (!s->token.failed)
+		session_seal(s, &s->sessions[session], s->token.data, s->token.len);
+	buf_text(target, s->opt.prefix);
+	buf_text(target, "/events/");
+	return true;
+}
+
+/* The request of a question, into b. False: nobody asks any more. */
+static bool question_write(struct server *s, const struct question *q, struct buf *b)
+{
+	buf_clear(&s->body);
+	if (!question_token(s, q, &s->body))
+		return false;
+	buf_clear(b);
+	buf_text(b, "GET ");
+	buf_span(b, s->auth_path);
+	buf_text(b, " HTTP/1.1\r\nHost: ");
+	buf_span(b, s->auth_host);
+	buf_text(b, "\r\nAuthorization: ");
+	buf_text(b, s->opt.auth_scheme);
+	buf_byte(b, ' ');
+	buf_span(b, buf_view(&s->token));
+	buf_text(b, "\r\nX-Original-URI: ");
+	buf_span(b, buf_view(&s->body));
+	buf_text(b, q->first != 0 ? "\r\nX-SSE-Phase: connect" : "\r\nX-SSE-Phase: refresh");
+	if (s->auth_key[0] != '\0') {
+		buf_text(b, "\r\nX-SSE-Key: ");
+		buf_text(b, s->auth_key);
+	}
+	buf_text(b, "\r\nAccept: application/json\r\nUser-Agent: sse/" SSE_VERSION "\r\n\r\n");
+	b->failed |= s->token.failed || s->body.failed;
+	if (s->token.len > 0)
+		explicit_bzero(s->token.data, s->token.len);
+	return true;
+}
+
+static void link_write(struct server *s, struct link *l)
+{
+	while (l->sent < l->out.len) {
+		struct iovec iov = {l->out.data + l->sent, l->out.len - l->sent};
+		struct msghdr message = {.msg_iov = &iov, .msg_iovlen = 1};
+		ssize_t n = s->sys->sendmsg(l->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+
+		if (n < 0 && (errno == EAGAIN || errno == EINTR || errno == ENOBUFS || errno == ENOMEM))
+			return;
+		if (n < 0) {
+			link_fail(s, l, l->reused || l->sent > 0 ? AUTH_closed : AUTH_connect, strerror(errno));
+			return;
+		}
+		l->sent += (size_t)n;
+	}
+}
+
+/* The answer is whole; so many bytes were its. */
+static void link_answered(struct server *s, struct link *l, const struct http_response *r, size_t bytes)
+{
+	struct http_response answer = *r;
+	bool keep = r->keep_alive && bytes == l->in.len && l->sent == l->out.len;
+	uint32_t question = link_release(s, l);
+
+	question_answered(s, question, &answer);
+	if (!keep) {
+		link_close(s, l);
+		return;
+	}
+	explicit_bzero(l->out.data, l->out.len);
+	l->out.len = l->in.len = l->sent = 0;
+	l->reused = true;
+}
+
+static void link_read(struct server *s, struct link *l)
+{
+	while (l->fd >= 0) {
+		ssize_t n = s->sys->recv(l->fd, l->in.data + l->in.len, l->in.cap - l->in.len, 0);
+		struct http_response r;
+		int64_t got;
+
+		if (n < 0 && (errno == EAGAIN || errno == EINTR))
+			return;
+		if (n < 0) {
+			link_fail(s, l, l->reused || l->sent > 0 ? AUTH_closed : AUTH_connect, strerror(errno));
+			return;
+		}
+		if (l->question == 0) { /* closed while it was idle, or something nobody asked for */
+			link_close(s, l);
+			return;
+		}
+		l->in.len += (size_t)n;
+		got = http_response(l->in.data, l->in.len, n == 0, &r);
+		if (got > 0)
+			link_answered(s, l, &r, (size_t)got);
+		else if (got < 0)
+			link_fail(s, l, AUTH_not_http, NULL);
+		else if (n == 0)
+			link_fail(s, l, AUTH_closed, NULL);
+		else if (l->in.len == l->in.cap)
+			link_fail(s, l, AUTH_too_large, NULL);
+	}
+}
+
+static void link_event(struct server *s, struct link *l)
+{
+	link_write(s, l);
+	link_read(s, l);
+}
+
+/* Asks a question by this link. False if Django's socket takes no more connections now. */
+static bool link_ask(struct server *s, struct link *l, uint32_t question)
+{
+	struct question *q = &s->questions[question];
+	bool wanted = question_write(s, q, &l->out);
+
+	if (!wanted || l->out.failed) {
+		l->out.len = 0;
+		if (wanted)
+			question_failed(s, question, AUTH_request, NULL, 0);
+		else
+			question_end(s, question);
+		return true;
+	}
+	if (l->fd < 0 && !link_open(s, l)) {
+		explicit_bzero(l->out.data, l->out.len);
+		l->out.len = 0;
+		if (errno == EAGAIN) {
+			queue_push_front(s, q->refresh ? &s->refreshes : &s->connects, question);
+			return false;
+		}
+		question_failed(s, question, AUTH_connect, strerror(errno), 0);
+		return true;
+	}
+	q->asked = true;
+	q->since_ms = l->since_ms = s->now_ms;
+	l->question = question;
+	s->asked++;
+	s->asked_refreshes += q->refresh;
+	s->count.questions++;
+	s->count.refreshes += q->first == 0;
+	link_write(s, l);
+	return true;
+}
+
+/* A link without a question: an open one, if there is. */
+static struct link *link_pick(struct server *s)
+{
+	struct link *closed = NULL;
+
+	for (int i = 0; i < s->opt.auth_connections; i++)
+		if (s->links[i].question == 0) {
+			if (s->links[i].fd >= 0)
+				return &s->links[i];
+			closed = &s->links[i];
+		}
+	return closed;
+}
+
+/* Which is asked next, 0 if none waits. Live streams come first, but get only a quarter of the links
+ * while others wait: a role that was taken away must not wait behind ten thousand who come back. */
+static uint32_t question_next(struct server *s)
+{
+	bool refresh = s->connects.first == 0 || s->asked_refreshes < (s->opt.auth_connections + 3) / 4;
+
+	if (s->refreshes.first != 0 && refresh)
+		return queue_pop(s, &s->refreshes);
+	return s->connects.first != 0 ? queue_pop(s, &s->connects) : 0;
+}
+
+static bool questions_wait(const struct server *s)
+{
+	return (s->connects.first != 0 || s->refreshes.first != 0) && !s->links_rest
+		&& s->asked < s->opt.auth_connections;
+}
+
+/* Asks as many questions as Django may be asked at a time. */
+static void questions_turn(struct server *s)
+{
+	while (questions_wait(s)) {
+		uint32_t question = question_next(s);
+
+		if (!link_ask(s, link_pick(s), question))
+			s->links_rest = true;
+	}
+}
+
+/* What took too long. */
+static void questions_tick(struct server *s)
+{
+	s->links_rest = false;
+	for (int i = 0; i < MAX_LINKS; i++) {
+		struct link *l = &s->links[i];
+
+		if (l->fd >= 0 && l->question != 0 && s->now_ms - l->since_ms >= s->opt.auth_timeout)
+			link_fail(s, l, AUTH_timeout, NULL);
+		else if (l->fd >= 0 && l->question == 0 && s->now_ms - l->since_ms >= LINK_IDLE_MS)
+			link_close(s, l);
+	}
+	while (s->connects.first != 0
+		&& s->now_ms - s->questions[s->connects.first].since_ms >= QUEUE_TIMEOUTS * s->opt.auth_timeout)
+		question_failed(s, queue_pop(s, &s->connects), AUTH_queue, NULL, 0);
+	sessions_expire(s);
+}
+
+/* Nobody waits any longer for an answer: who wants a stream is put off. */
+static void questions_drain(struct server *s)
+{
+	for (uint32_t i = 0; (i = set_next(&s->open, i)) != SET_END; i++)
+		if (s->conns[i].state == CONN_WAIT) {
+			wait_leave(s, &s->conns[i]);
+			set_add(&s->unread, i);
+		}
+}
+
+/* ============================================================================================
  * requests: from a head to an answer
  * ============================================================================================ */
+
+/*
+ * The session of a token, or why there is none. REFUSE_NONE without a session: Django must be asked
+ * about the token with this key.
+ */
+static enum refusal auth_check(struct server *s, struct span token, uint8_t key[32], uint32_t *session)
+{
+	uint32_t verdict;
+
+	*session = 0;
+	if (token.n == 0)
+		return REFUSE_no_token;
+	sha256(token, key);
+	if (s->ticket_key_count > 0 && is_ticket(token))
+		return ticket_check(s, token, key, session);
+	*session = session_find(s, key);
+	if (*session != 0 && session_good(s, *session))
+		return REFUSE_NONE;
+	*session = 0;
+	if (s->opt.auth_url[0] == '\0')
+		return REFUSE_unknown_token;
+	verdict = verdict_find(s, key);
+	if (verdict != 0 && s->verdicts[verdict].until_ms >= s->now_ms)
+		return s->verdicts[verdict].why;
+	for (size_t i = 0; i < token.n; i++)
+		if (token.p[i] <= ' ' || token.p[i] >= 0x7f)
+			return REFUSE_unknown_token; /* no header could carry it */
+	return REFUSE_NONE;
+}
 
 /* An answer with an end; what is NULL or empty is left out. */
 struct answer {
@@ -3436,6 +5235,8 @@ static void stream_put_off(struct server *s, struct conn *c, const struct http_r
 	conn_answer(s, c, r, &(struct answer){200, "text/event-stream", buf_view(&s->body), NULL});
 }
 
+static const char *const authorities[] = {[BY_FILE] = "file", [BY_DJANGO] = "django", [BY_TICKET] = "ticket"};
+
 /* The connection becomes a stream of this session. */
 static void stream_begin(struct server *s, struct conn *c, uint32_t session)
 {
@@ -3453,12 +5254,15 @@ static void stream_begin(struct server *s, struct conn *c, uint32_t session)
 	u->first = number;
 	if (u->streams++ == 0)
 		set_add(&s->online, s->sessions[session].user);
+	s->sessions[session].streams++;
+	session_uncache(s, session);
 	set_add(&s->streams, number);
 	stream_roles(s, c);
 	s->count.streams++;
 	b = log_begin(s, LOG_INFO, "connect");
 	conn_logged(s, c, b);
 	log_number(b, "streams", u->streams);
+	log_text(b, "auth", authorities[s->sessions[session].authority]);
 	buf_text(b, " from=");
 	conn_from(s, c, b);
 	log_end(s);
@@ -3506,71 +5310,72 @@ static bool stream_missed(struct server *s, const struct http_request *r)
 	return found != 0 && !span_same(buf_view(&id), buf_view(given));
 }
 
-/* The token of a request: of its header, else, where that is allowed, of its query. */
-static enum refusal request_session(struct server *s, const struct http_request *r, bool query_too, uint32_t *session)
+/*
+ * The session of a request's token: see auth_check. Without one, and with REFUSE_NONE, the connection
+ * waits for Django now. Who got a session gives it to session_rest when done.
+ */
+static enum refusal request_session(struct server *s, struct conn *c, const struct http_request *r, bool stream,
+	uint32_t *session)
 {
-	struct span token = http_bearer(r->authorization);
+	uint8_t key[32];
+	struct span token;
 	enum refusal why;
-	int found;
 
-	buf_clear(&s->body);
-	found = http_parameter(r->query, "token", &s->body);
-	if (token.p == NULL && query_too && found == 1)
-		token = buf_view(&s->body);
-	if (found < 0)
-		why = REFUSE_bad_escape;
-	else if (found > 1)
-		why = REFUSE_two_tokens;
-	else if (s->body.failed)
+	*session = 0;
+	buf_clear(&s->token);
+	why = http_token(r, stream, &s->token, &token);
+	if (why == REFUSE_NONE)
+		why = auth_check(s, token, key, session);
+	if (why == REFUSE_NONE && *session == 0)
+		why = s->draining ? REFUSE_draining : conn_wait(s, c, key, stream && r->method == HTTP_GET);
+	else if (why == REFUSE_NONE && stream && !session_keep_token(s, *session, token))
 		why = REFUSE_no_memory;
-	else
-		why = auth_check(s, token, session);
-	if (s->body.len > 0)
-		explicit_bzero(s->body.data, s->body.len);
+	if (s->token.len > 0)
+		explicit_bzero(s->token.data, s->token.len);
 	return why;
+}
+
+/* Makes a stream of a session, if its user may have one more. */
+static void request_stream(struct server *s, struct conn *c, const struct http_request *r, uint32_t session)
+{
+	c->chunked = !r->http10;
+	if (r->method == HTTP_HEAD) {
+		stream_greet(s, c, r, false);
+	} else if (s->users[s->sessions[session].user].streams >= s->opt.streams_per_user) {
+		stream_put_off(s, c, r, REFUSE_too_many_streams);
+	} else {
+		stream_begin(s, c, session);
+		stream_greet(s, c, r, stream_missed(s, r));
+	}
 }
 
 static void request_events(struct server *s, struct conn *c, const struct http_request *r)
 {
-	uint32_t session;
-	enum refusal why = request_session(s, r, true, &session);
+	uint32_t session = 0;
+	enum refusal why = s->draining ? REFUSE_draining : c->shed ? REFUSE_too_many_connections
+		: request_session(s, c, r, true, &session);
 
-	if (s->draining || c->shed) {
-		stream_put_off(s, c, r, s->draining ? REFUSE_draining : REFUSE_too_many_connections);
-		return;
-	}
-	if (why == REFUSE_no_memory) {
+	if (refusals[why].status == 503)
 		stream_put_off(s, c, r, why);
-		return;
-	}
-	if (why != REFUSE_NONE) {
+	else if (why != REFUSE_NONE)
 		conn_refuse(s, c, r, why);
-		return;
-	}
-	c->chunked = !r->http10;
-	if (r->method == HTTP_HEAD) {
-		stream_greet(s, c, r, false);
-		return;
-	}
-	if (s->users[s->sessions[session].user].streams >= s->opt.streams_per_user) {
-		stream_put_off(s, c, r, REFUSE_too_many_streams);
-		return;
-	}
-	stream_begin(s, c, session);
-	stream_greet(s, c, r, stream_missed(s, r));
+	else if (session != 0)
+		request_stream(s, c, r, session);
+	session_rest(s, session);
 }
 
 static void request_stats(struct server *s, struct conn *c, const struct http_request *r)
 {
 	struct buf *b = &s->body;
 	uint32_t session;
-	enum refusal why = request_session(s, r, false, &session);
+	enum refusal why = request_session(s, c, r, false, &session);
 	bool first = true;
 
-	if (why != REFUSE_NONE) {
+	session_rest(s, session);
+	if (why != REFUSE_NONE)
 		conn_refuse(s, c, r, why);
+	if (why != REFUSE_NONE || c->state == CONN_WAIT)
 		return;
-	}
 	buf_clear(b);
 	buf_text(b, "{\"total_users\":");
 	buf_number(b, s->online.count);
@@ -3640,7 +5445,7 @@ static void conn_request(struct server *s, struct conn *c, struct span head)
 	enum refusal why = http_parse(head, &r);
 	int route = why == REFUSE_NONE && !span_is(r.path, "*") ? request_route(s, r.path) : 0;
 
-	c->keep_alive = r.keep_alive && !r.has_body && why == REFUSE_NONE && !c->shed && !s->draining;
+	c->keep_alive = r.keep_alive && !r.has_body && why == REFUSE_NONE && !c->shed && !s->draining && !c->ended;
 	if (why == REFUSE_NONE && route < 0)
 		why = REFUSE_bad_escape;
 	else if (why == REFUSE_NONE && routes[route].path == NULL)
@@ -3683,11 +5488,13 @@ void conn_feed(struct server *s, struct conn *c, const char *bytes, size_t n)
 			conn_refuse(s, c, &(struct http_request){.method = HTTP_GET}, (enum refusal)-got);
 		} else if (got > 0) {
 			conn_request(s, c, (struct span){bytes, (size_t)got});
+			if (c->state == CONN_WAIT)
+				break; /* the head is read again when the answer is there */
 			bytes += got;
 			n -= (size_t)got;
 		}
 	}
-	if (c->state != CONN_HEAD || n == 0)
+	if ((c->state != CONN_HEAD && c->state != CONN_WAIT) || n == 0)
 		hold_free(&c->in);
 	else if (c->in != NULL)
 		c->in->at = c->in->len - (uint32_t)n;
@@ -3714,10 +5521,15 @@ static void conn_read(struct server *s, struct conn *c)
 	} else if (n == 0) {
 		c->ended = true;
 		c->keep_alive = false;
-		if (c->state != CONN_CLOSING || c->finished)
+		if (c->state == CONN_WAIT ? c->u.wait.stream : c->state != CONN_CLOSING || c->finished)
 			conn_dead(s, c, CLOSE_gone);
 	} else if (n > 0 && c->state == CONN_HEAD) {
 		conn_feed(s, c, s->input, (size_t)n);
+	} else if (n > 0 && c->state == CONN_WAIT) {
+		if (hold_view(c->in).n + (size_t)n > DROP_MAX)
+			conn_dead(s, c, CLOSE_chatter);
+		else if (!hold_append(&c->in, s->input, (size_t)n))
+			conn_dead(s, c, CLOSE_no_memory);
 	} else if (n > 0) {
 		c->u.stream.dropped += (uint32_t)n;
 		if (c->u.stream.dropped > DROP_MAX)
@@ -3731,6 +5543,10 @@ void conn_event(struct server *s, struct conn *c, uint32_t events)
 {
 	if (c->state == CONN_FREE || c->state == CONN_DEAD)
 		return;
+	if (c->state == CONN_LINK) {
+		link_event(s, &s->links[c->u.link]);
+		return;
+	}
 	if ((events & EPOLLOUT) != 0 && c->blocked) {
 		c->blocked = false;
 		conn_dirty(s, c);
@@ -3892,8 +5708,8 @@ static const char *line_check(const struct line *l)
 	if (span_is(op, "revoke"))
 		return user == sid ? "op: revoke needs a user or a sid" : NULL;
 	if (span_is(op, "refresh"))
-		return user && !sid ? "op: refresh asks Django again, and there is only a token file here"
-			: "op: refresh needs a user";
+		return !user || sid ? "op: refresh needs a user"
+			: l->s->opt.auth_url[0] == '\0' ? "op: refresh asks Django again, and there is no --auth-url" : NULL;
 	return "op: expected revoke, refresh or ping";
 }
 
@@ -3953,28 +5769,47 @@ static bool line_publish(struct server *s, const struct line *l, struct buf *ack
 	return true;
 }
 
-/* revoke or ping */
+/* Takes back what was said of a user or of a sid. Returns the streams that ended. */
+static uint32_t line_revoke(struct server *s, const struct line *l)
+{
+	struct span user = buf_view(&l->user), sid = buf_view(&l->sid);
+	uint32_t ended = 0, session;
+
+	s->count.revocations++;
+	if (user.n > 0) {
+		tombstone_put(s, TOMB_USER, user);
+		return user_revoke(s, user_find(s, user));
+	}
+	tombstone_put(s, TOMB_SID, sid);
+	while ((session = session_named(s, sid)) != 0)
+		ended += session_revoke(s, session);
+	return ended;
+}
+
+static uint32_t line_refresh(struct server *s, const struct line *l)
+{
+	tombstone_put(s, TOMB_REFRESH, buf_view(&l->user));
+	return user_refresh(s, user_find(s, buf_view(&l->user)));
+}
+
+/* revoke, refresh or ping. A sid may be the key of Django's session, so it is not logged. */
 static void line_operate(struct server *s, const struct line *l, struct buf *ack)
 {
-	uint32_t matched = 0, next;
-	bool ping = span_is(buf_view(&l->op), "ping");
-	struct buf *b;
+	struct span op = buf_view(&l->op);
+	bool ping = span_is(op, "ping");
+	uint32_t matched = ping ? s->streams.count : span_is(op, "revoke") ? line_revoke(s, l) : line_refresh(s, l);
 
-	/* Sessions of the token file have no sid, so none matches one. */
-	for (uint32_t i = s->users[user_find(s, buf_view(&l->user))].first; !ping && i != 0; i = next) {
-		next = s->conns[i].u.stream.next;
-		if (s->conns[i].state == CONN_STREAM) {
-			stream_revoke(s, &s->conns[i]);
-			matched++;
-		}
-	}
 	if (!ping) {
-		b = log_begin(s, LOG_INFO, "revoke");
-		log_span(b, l->user.len > 0 ? "user" : "sid", buf_view(l->user.len > 0 ? &l->user : &l->sid));
+		struct buf *b = log_begin(s, LOG_INFO, span_is(op, "revoke") ? "revoke" : "refresh");
+
+		if (l->user.len > 0)
+			log_span(b, "user", buf_view(&l->user));
+		else
+			log_text(b, "by", "sid");
 		log_number(b, "matched", matched);
 		log_end(s);
 	}
-	ack_ok(ack, s->ring.newest, ping ? s->streams.count : matched);
+	ack_ok(ack, s->ring.newest, matched);
 }
 
 void datagram_line(struct server *s, struct span text, struct buf *ack)
@@ -4102,8 +5937,13 @@ static void intake_turn(struct server *s)
 static void tick_stream(struct server *s, struct conn *c)
 {
 	uint32_t silent = conn_silent_ms(s, c);
+	const struct session *x = conn_session(s, c);
 
-	if (c->blocked && silent >= s->opt.write_stall) {
+	if (x->due_ms != 0 && x->due_ms <= s->now_ms)
+		question_refresh(s, c->u.stream.session);
+	if (x->expire_at != 0 && x->expire_at * 1000 <= s->wall_ms) {
+		stream_expire(s, c);
+	} else if (c->blocked && silent >= s->opt.write_stall) {
 		conn_dead(s, c, CLOSE_stalled);
 	} else if (!c->blocked && pending_count(c) == 0 && c->out == NULL && silent >= s->opt.keepalive) {
 		struct span chunk = buf_view(&s->keepalive);
@@ -4118,7 +5958,7 @@ static void tick_conn(struct server *s, struct conn *c)
 {
 	uint32_t silent = conn_silent_ms(s, c);
 
-	if (c->state == CONN_DEAD) {
+	if (c->state == CONN_DEAD || c->state == CONN_WAIT) {
 		return;
 	} else if (c->starved) {
 		c->starved = c->blocked = false;
@@ -4165,6 +6005,7 @@ void tick(struct server *s)
 	for (uint32_t i = set_next(&s->open, s->sweep_word * 64); i < end * 64; i = set_next(&s->open, i + 1))
 		tick_conn(s, &s->conns[i]);
 	s->sweep_word = end == words ? 0 : end;
+	questions_tick(s);
 	for (int i = 0; i < s->listener_count; i++)
 		listener_rest(s, &s->listeners[i], false);
 	if (s->spare < 0 && s->listener_count > 0)
@@ -4522,10 +6363,19 @@ static void reserve_set(struct server *s, size_t *at, struct set *set, uint32_t 
 	*set = (struct set){.words = reserve(s, at, (max + 63) / 64 * sizeof *set->words), .max = max};
 }
 
+static void reserve_table(struct server *s, size_t *at, struct table *table, uint32_t most, void *records, size_t stride)
+{
+	*table = (struct table){.records = records, .stride = stride};
+	table->slots = reserve(s, at, table_slots(most) * sizeof(uint32_t));
+}
+
 static size_t reserve_all(struct server *s)
 {
-	size_t at = 0, events = 1;
+	size_t at = 0, events = 1, request = (size_t)s->opt.head + 4096, questions;
 
+	/* While the token file is read again, old and new lines are both there. A few are on their way. */
+	s->records_max = 2 * MAX_TOKENS + s->conns_max + MAX_CACHED + 64;
+	questions = (size_t)s->opt.auth_queue + MAX_REFRESHES + 1;
 	/* No frame with its chunk takes less than 64 bytes of the ring. */
 	while (events < (size_t)s->opt.history / 64)
 		events *= 2;
@@ -4541,15 +6391,28 @@ static size_t reserve_all(struct server *s)
 	reserve_set(s, &at, &s->crowded, s->conns_max);
 	for (int i = 0; i < MAX_ROLES; i++)
 		reserve_set(s, &at, &s->roles[i].streams, s->conns_max);
-	reserve_set(s, &at, &s->online, MAX_RECORDS);
+	reserve_set(s, &at, &s->online, s->records_max);
 	s->lists = (struct pool){.width = (uint32_t)s->opt.queue, .top = 1};
 	s->lists.numbers = reserve(s, &at, (s->conns_max + 1) * (size_t)s->opt.queue * sizeof(uint32_t));
-	s->users = reserve(s, &at, MAX_RECORDS * sizeof *s->users);
-	s->sessions = reserve(s, &at, MAX_RECORDS * sizeof *s->sessions);
-	s->users_by_id = (struct table){.records = (char *)s->users, .stride = sizeof *s->users};
-	s->users_by_id.slots = reserve(s, &at, table_slots(MAX_RECORDS) * sizeof(uint32_t));
-	s->sessions_by_key = (struct table){.records = (char *)s->sessions, .stride = sizeof *s->sessions};
-	s->sessions_by_key.slots = reserve(s, &at, table_slots(MAX_RECORDS) * sizeof(uint32_t));
+	s->users = reserve(s, &at, s->records_max * sizeof *s->users);
+	s->sessions = reserve(s, &at, s->records_max * sizeof *s->sessions);
+	reserve_table(s, &at, &s->users_by_id, s->records_max, s->users, sizeof *s->users);
+	reserve_table(s, &at, &s->sessions_by_key, s->records_max, s->sessions, sizeof *s->sessions);
+	reserve_table(s, &at, &s->sessions_by_sid, s->records_max, s->sessions, sizeof *s->sessions);
+	if (s->memory != NULL)
+		s->sessions_by_sid.records += offsetof(struct session, sid_hash);
+	s->verdicts = reserve(s, &at, (MAX_VERDICTS + 1) * sizeof *s->verdicts);
+	s->verdicts_by_key.max = MAX_VERDICTS;
+	reserve_table(s, &at, &s->verdicts_by_key.table, MAX_VERDICTS, s->verdicts, sizeof *s->verdicts);
+	s->tombstones = reserve(s, &at, (MAX_TOMBSTONES + 1) * sizeof *s->tombstones);
+	s->tombstones_by_id.max = MAX_TOMBSTONES;
+	reserve_table(s, &at, &s->tombstones_by_id.table, MAX_TOMBSTONES, s->tombstones, sizeof *s->tombstones);
+	s->questions = reserve(s, &at, questions * sizeof *s->questions);
+	reserve_table(s, &at, &s->questions_by_key, (uint32_t)questions, s->questions, sizeof *s->questions);
+	for (int i = 0; i < MAX_LINKS; i++) {
+		s->links[i].out = buf_fixed(reserve(s, &at, request), request);
+		s->links[i].in = buf_fixed(reserve(s, &at, MAX_ANSWER), MAX_ANSWER);
+	}
 	s->intake.bytes = reserve(s, &at, INTAKE_BATCH * (size_t)s->opt.datagram);
 	s->compact = buf_fixed(reserve(s, &at, (size_t)s->opt.datagram), (size_t)s->opt.datagram);
 	return at;
@@ -4585,9 +6448,30 @@ static uint32_t sweep_ticks(const struct options *o)
 	return (uint32_t)(least / 4 < TICK_MS ? 1 : least / 4 / TICK_MS);
 }
 
+/* All who may say who a token is: at least one. */
+static bool authorities_load(struct server *s, struct buf *error)
+{
+	const struct options *o = &s->opt;
+
+	if (o->token_file[0] == '\0' && o->auth_url[0] == '\0' && o->ticket_key_file[0] == '\0') {
+		buf_text(error, "nobody may listen: give --auth-url, --ticket-key-file or --token-file");
+		return false;
+	}
+	if (o->auth_url[0] != '\0') {
+		url_read(o->auth_url, &s->auth_address, &s->auth_address_bytes, &s->auth_host, &s->auth_path);
+		if (o->auth_host[0] != '\0')
+			s->auth_host = span_of(o->auth_host);
+	}
+	return (o->auth_key_file[0] == '\0' || auth_key_load(s, error))
+		&& (o->ticket_key_file[0] == '\0' || ticket_keys_load(s, error))
+		&& (o->token_file[0] == '\0' || tokens_load(s, error));
+}
+
 bool server_init(struct server *s, const struct options *o, const struct sys *sys, uint32_t connections,
 	struct buf *error)
 {
+	char seal[32];
+
 	memset(s, 0, sizeof *s);
 	s->opt = *o;
 	s->sys = sys;
@@ -4604,29 +6488,37 @@ bool server_init(struct server *s, const struct options *o, const struct sys *sy
 	s->sweep_ticks = sweep_ticks(o);
 	s->crowd_untried = (uint32_t)o->queue;
 	s->crowd_blocked = (uint32_t)(o->queue - o->queue / 2);
-	s->scratch = s->body = buf_growable();
+	s->scratch = s->body = s->token = buf_growable();
 	s->keepalive = buf_fixed(s->keepalive_bytes, sizeof s->keepalive_bytes);
 	s->intake.acks = buf_fixed(s->intake.ack_bytes, sizeof s->intake.ack_bytes);
-	s->users_top = s->sessions_top = 1;
+	s->users_top = s->sessions_top = s->questions_top = 1;
+	for (int i = 0; i < MAX_LINKS; i++)
+		s->links[i].fd = -1;
 	clock_read(s);
 	s->next_tick_ms = s->now_ms;
 	if (getrandom(s->hash_key, sizeof s->hash_key, 0) != sizeof s->hash_key
+		|| getrandom(seal, sizeof seal, 0) != sizeof seal
 		|| getrandom(&s->random, sizeof s->random, 0) != sizeof s->random) {
 		buf_text(error, "cannot get random numbers: ");
 		buf_text(error, strerror(errno));
 		return false;
 	}
 	s->random |= 1;
+	hmac_key(&s->seal, (struct span){seal, sizeof seal});
+	explicit_bzero(seal, sizeof seal);
 	if (!server_reserve(s, error))
 		return false;
 	s->ring.newest = (struct event_id){s->wall_ms, 0};
-	return tokens_load(s, error);
+	return authorities_load(s, error);
 }
 
 void server_free(struct server *s)
 {
 	for (uint32_t i = 0; s->memory != NULL && (i = set_next(&s->open, i)) != SET_END; i++)
 		conn_dead(s, &s->conns[i], CLOSE_shutdown);
+	for (int i = 0; i < MAX_LINKS; i++)
+		if (s->links[i].fd >= 0)
+			link_close(s, &s->links[i]);
 	if (s->memory != NULL)
 		conn_reap(s);
 	for (uint32_t i = 1; i < s->sessions_top; i++)
@@ -4640,6 +6532,7 @@ void server_free(struct server *s)
 			s->sys->close(*fd);
 	buf_free(&s->scratch);
 	buf_free(&s->body);
+	buf_free(&s->token);
 	if (s->memory != NULL)
 		munmap(s->memory, s->memory_bytes);
 	s->memory = NULL;
@@ -4657,6 +6550,7 @@ static void server_drain(struct server *s)
 	s->intake.readable = true; /* what is in the socket was accepted: it is taken in first */
 	log_number(log_begin(s, LOG_INFO, "draining"), "streams", s->streams.count);
 	log_end(s);
+	questions_drain(s);
 	for (int i = 0; i < s->listener_count; i++)
 		listener_close(s, &s->listeners[i]);
 }
@@ -4700,16 +6594,29 @@ static void log_reopen(struct server *s)
 	log_end(s);
 }
 
-static void tokens_reload(struct server *s)
+/* SIGHUP: every file of secrets again. One with a mistake changes nothing. */
+static void authorities_reload(struct server *s)
 {
-	char text[8192];
-	struct buf error = buf_fixed(text, sizeof text);
+	const struct {
+		const char *path, *read, *not_read, *what;
+		bool (*load)(struct server *, struct buf *);
+		const int *count;
+	} files[] = {{s->opt.token_file, "tokens_read", "tokens_not_read", "tokens", tokens_load, &s->token_count},
+		{s->opt.ticket_key_file, "ticket_keys_read", "ticket_keys_not_read", "keys", ticket_keys_load, &s->ticket_key_count},
+		{s->opt.auth_key_file, "auth_key_read", "auth_key_not_read", "keys", auth_key_load, &(int){1}}};
 
-	if (tokens_load(s, &error))
-		log_number(log_begin(s, LOG_INFO, "tokens_read"), "tokens", s->sessions_by_key.count);
-	else
-		log_span(log_begin(s, LOG_ERROR, "tokens_not_read"), "error", buf_view(&error));
-	log_end(s);
+	for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
+		char text[8192];
+		struct buf error = buf_fixed(text, sizeof text);
+
+		if (files[i].path[0] == '\0')
+			continue;
+		if (files[i].load(s, &error))
+			log_number(log_begin(s, LOG_INFO, files[i].read), files[i].what, *files[i].count);
+		else
+			log_span(log_begin(s, LOG_ERROR, files[i].not_read), "error", buf_view(&error));
+		log_end(s);
+	}
 }
 
 static void signals_turn(struct server *s)
@@ -4718,7 +6625,7 @@ static void signals_turn(struct server *s)
 
 	while (s->sys->read(s->signals, &info, sizeof info) == (ssize_t)sizeof info) {
 		if (info.ssi_signo == SIGHUP)
-			tokens_reload(s);
+			authorities_reload(s);
 		else if (info.ssi_signo == SIGUSR1)
 			log_reopen(s);
 		else
@@ -4751,14 +6658,16 @@ static bool server_needs_ticks(const struct server *s)
 
 	for (int i = 0; i < s->listener_count; i++)
 		resting |= s->listeners[i].resting;
-	return s->open.count > 0 || s->log.whole > 0 || s->draining || resting || log_floods(s);
+	for (int i = 0; i < MAX_LINKS; i++)
+		resting |= s->links[i].fd >= 0;
+	return s->open.count > 0 || s->cached > 0 || s->log.whole > 0 || s->draining || resting || log_floods(s);
 }
 
 void server_turn(struct server *s, int wait_ms)
 {
 	struct epoll_event events[512];
 	bool lines = s->intake.next < s->intake.have || s->intake.readable;
-	bool busy = s->dirty.count > 0 || s->unread.count > 0 || (lines && deliver_keeps_up(s));
+	bool busy = s->dirty.count > 0 || s->unread.count > 0 || questions_wait(s) || (lines && deliver_keeps_up(s));
 	int64_t tick_ms = s->next_tick_ms - s->now_ms;
 	int n;
 
@@ -4772,6 +6681,7 @@ void server_turn(struct server *s, int wait_ms)
 	clock_read(s);
 	for (int i = 0; i < n; i++)
 		server_event(s, events[i].data.fd, events[i].events);
+	questions_turn(s);
 	for (uint32_t i = 0; (i = set_next(&s->unread, i)) != SET_END; i++)
 		conn_read(s, &s->conns[i]);
 	for (uint32_t i = 0; s->dirty.count == 0 && (i = set_next(&s->crowded, i)) != SET_END; i++)
@@ -4893,9 +6803,6 @@ int main(int argc, char **argv)
 	} else if (options.version) {
 		puts("sse " SSE_VERSION);
 	} else if (!good) {
-		status = fail("", &error, 2);
-	} else if (options.token_file[0] == '\0') {
-		buf_text(&error, "--token-file: missing; without it nobody may listen (lines TOKEN USER ROLE[,ROLE])");
 		status = fail("", &error, 2);
 	} else {
 		if (!server_init(&server, &options, &sys_linux, descriptors(&options), &error))

@@ -31,7 +31,15 @@ enum {
 	MAX_HEADERS = 100,  /* header lines in a request */
 	MAX_LISTEN = 16,    /* values of a repeatable option */
 	MAX_TOKENS = 100000, /* lines of a token file */
-	MAX_RECORDS = 2 * MAX_TOKENS + 1 /* while it is read again, old and new are both there */
+	MAX_TICKET = 4096,  /* bytes of a ticket */
+	MAX_CLAIMS = 64,    /* members of a ticket's header, or of its claims */
+	MAX_KEYS = 16,      /* keys tickets may be signed with */
+	MAX_LINKS = 16,     /* connections to Django */
+	MAX_ANSWER = 16384, /* bytes of an answer of Django's, head and body */
+	MAX_CACHED = 16384, /* sessions kept for their max-age without a stream */
+	MAX_VERDICTS = 16384, /* tokens remembered as denied */
+	MAX_TOMBSTONES = 16384, /* users and sids remembered as revoked */
+	MAX_REFRESHES = 64  /* questions about live streams that wait at a time */
 };
 
 /* Bytes somewhere else: nothing here owns them, and no NUL ends them. */
@@ -103,9 +111,34 @@ size_t table_slots(uint32_t records_max);
 void table_add(struct table *t, uint32_t record);
 void table_remove(struct table *t, uint32_t record);
 
-/* ---- SHA-256 (FIPS 180-4), SipHash-1-3 ---------------------------------------------------- */
+/*
+ * What happened lately, of each key once: records in an array of max, the oldest overwritten first.
+ * Record 0 is none.
+ */
+struct recent {
+	struct table table;
+	uint32_t max;
+	uint64_t count; /* ever taken */
+};
+
+/* The record to write a new one to: one never used, else the oldest, which the table then has no
+ * more. table_add it when it has its hash. */
+uint32_t recent_take(struct recent *r);
+
+/* ---- SHA-256 (FIPS 180-4), HMAC (RFC 2104), base64url (RFC 4648), SipHash-1-3 ------------------ */
 
 void sha256(struct span in, uint8_t out[32]);
+/* A key made ready: SHA-256 after the inner and after the outer pad. */
+struct hmac_key {
+	uint32_t inner[8], outer[8];
+};
+void hmac_key(struct hmac_key *key, struct span secret);
+void hmac_sha256(const struct hmac_key *key, struct span in, uint8_t out[32]);
+/* Are they the same? Takes as long whether they are or not. */
+bool same_secret(const uint8_t a[32], const uint8_t b[32]);
+/* Appends what in stands for, strictly: no padding, no white space, no unused bits that are not
+ * zero (RFC 4648 section 3.5). False if it is anything else, or does not fit. */
+bool base64url(struct span in, struct buf *out);
 /* A hash that an outsider cannot aim at: key is 16 random bytes. */
 uint32_t hash_span(const uint8_t key[16], struct span in);
 
@@ -133,6 +166,8 @@ bool json_value(struct json *j, struct buf *compact);
 bool json_string(struct json *j, struct buf *out);
 /* A number without fraction and exponent, 0 to 2^53. */
 bool json_integer(struct json *j, int64_t *out);
+/* NumericDate of RFC 7519: seconds from 0 to 2^53; a fraction is dropped, an exponent is an error. */
+bool json_date(struct json *j, int64_t *unix_s);
 /* Opens '{' or '['. Then json_more(j, '}' or ']') before each element, until it says false. */
 bool json_open(struct json *j, char bracket);
 bool json_more(struct json *j, char bracket);
@@ -166,6 +201,24 @@ void json_write_string(struct buf *b, struct span s);
 	X(two_tokens, 400, "the token must be given once") \
 	X(no_token, 401, "a token is needed") \
 	X(unknown_token, 401, "the token is not valid") \
+	X(denied_token, 401, "the token is not valid") /* Django says so */ \
+	X(ended_token, 401, "the token is not valid")  /* its expire_at has passed */ \
+	X(ticket_form, 401, "the token is not valid")  /* not three parts, or too long */ \
+	X(ticket_encoding, 401, "the token is not valid") /* a part is not base64url */ \
+	X(ticket_json, 401, "the token is not valid")     /* header or claims are no JSON object */ \
+	X(ticket_trailing, 401, "the token is not valid") /* something stands behind that object */ \
+	X(ticket_duplicate, 401, "the token is not valid") /* a member is there twice */ \
+	X(ticket_algorithm, 401, "the token is not valid") /* alg is not HS256 */ \
+	X(ticket_critical, 401, "the token is not valid")  /* crit: RFC 7515 section 4.1.11 */ \
+	X(ticket_signature, 401, "the token is not valid") \
+	X(ticket_claim, 401, "the token is not valid") /* a claim of the wrong type or size */ \
+	X(ticket_no_subject, 401, "the token is not valid") \
+	X(ticket_no_exp, 401, "the token is not valid") \
+	X(ticket_expired, 401, "the token is not valid") \
+	X(ticket_early, 401, "the token is not valid") /* nbf or iat are still to come */ \
+	X(ticket_no_audience, 401, "the token is not valid") \
+	X(ticket_audience, 401, "the token is not valid") /* aud is not sse */ \
+	X(ticket_revoked, 401, "the token is not valid")  /* user or sid was revoked after iat */ \
 	X(origin_not_allowed, 403, "this origin may not ask: see --cors-origin") \
 	X(no_such_path, 404, "no such path") \
 	X(method_not_allowed, 405, "this path answers GET, HEAD and OPTIONS") \
@@ -182,6 +235,9 @@ void json_write_string(struct buf *b, struct span s);
 	X(too_many_streams, 503, "too many streams of this user") \
 	X(no_descriptors, 503, "no file descriptors left") \
 	X(no_memory, 503, "no memory left") \
+	X(auth_failed, 503, "whether the token is valid cannot be found out now") \
+	X(auth_queue_full, 503, "too many tokens wait to be checked") \
+	X(too_many_roles, 503, "more than 64 different roles at a time") \
 	X(draining, 503, "the server is going down")
 
 enum refusal {
@@ -240,8 +296,30 @@ bool http_unescape(struct span in, struct buf *out);
 int http_parameter(struct span query, const char *name, struct buf *out);
 /* The token of "Bearer T" or "Token T"; .p is NULL for any other scheme or form. */
 struct span http_bearer(struct span authorization);
+/*
+ * The token of a request: of its Authorization, else, if query_too, of the parameter `token`, which
+ * is unescaped into unescaped. It is empty if there is none. A refusal if it can't be told.
+ */
+enum refusal http_token(const struct http_request *r, bool query_too, struct buf *unescaped, struct span *token);
+/* Appends path and query of a request without the parameter of this name. */
+void http_target_without(const struct http_request *r, const char *name, struct buf *out);
 /* Appends "Sun, 06 Nov 1994 08:49:37 GMT" (RFC 9110 section 5.6.7). */
 void http_date(struct buf *b, int64_t unix_s);
+
+/* An answer to a request of ours. */
+struct http_response {
+	int status;      /* 0 until its head is whole */
+	bool keep_alive; /* the connection may be used again */
+	int64_t max_age_s; /* of Cache-Control, 0 for no-store and no-cache; -1 if it does not say */
+	struct span body;
+};
+
+/*
+ * Reads an answer to a GET from the bytes that came so far; ended says that no more will come.
+ * Returns the bytes it takes, 0 if it is not whole yet, -1 if it is not HTTP/1.x. A body in chunks is
+ * put together in place, once it is whole. Answers before the final one (1xx) are passed over.
+ */
+int64_t http_response(char *bytes, size_t n, bool ended, struct http_response *r);
 
 /* ---- Server-Sent Events (WHATWG HTML section 9.2) ------------------------------------------- */
 
@@ -282,6 +360,26 @@ size_t sse_chunk(struct buf *b, struct span body);
 		"permissions of the Unix sockets") \
 	X(TEXT, token_file, "token-file", "", 0, 4095, "PATH", \
 		"who may listen: lines TOKEN USER ROLE[,ROLE]; read again on SIGHUP") \
+	X(URL, auth_url, "auth-url", "", 0, 0, "URL", \
+		"ask Django who a token belongs to: http://HOST:PORT/PATH or unix:/SOCKET:/PATH") \
+	X(WORD, auth_scheme, "auth-scheme", "Token", 1, 32, "WORD", \
+		"Authorization: WORD <token>, when Django is asked") \
+	X(TEXT, auth_key_file, "auth-key-file", "", 0, 4095, "PATH", \
+		"its one line is sent to Django as X-SSE-Key; read again on SIGHUP") \
+	X(HOST, auth_host, "auth-host", "", 0, 255, "HOST", \
+		"the Host header for Django, one of its ALLOWED_HOSTS (if none: that of --auth-url)") \
+	X(DURATION, auth_timeout, "auth-timeout", "1s", 50, 60000, "TIME", \
+		"how long Django may take to answer") \
+	X(COUNT, auth_connections, "auth-connections", "16", 1, MAX_LINKS, "N", \
+		"questions Django is asked at a time, at the most") \
+	X(COUNT, auth_queue, "auth-queue", "4096", 1, 16000, "N", \
+		"tokens that may wait to be asked about; the next is put off") \
+	X(DURATION, auth_refresh, "auth-refresh", "5m", 100, 86400000, "TIME", \
+		"Django is asked about a live stream's token again after so long, up to twice that") \
+	X(TEXT, ticket_key_file, "ticket-key-file", "", 0, 4095, "PATH", \
+		"tokens with two dots are JWTs (HS256) signed with a line of it; read again on SIGHUP") \
+	X(DURATION, ticket_leeway, "ticket-leeway", "60s", 0, 3600000, "TIME", \
+		"how far clocks may differ, for a ticket's nbf and iat") \
 	X(ORIGINS, cors_origin, "cors-origin", "", 0, 0, "ORIGIN", \
 		"SCHEME://HOST[:PORT] whose pages may listen (no slash behind it), or *; repeatable") \
 	X(PREFIX, prefix, "prefix", "/api/v1/sse", 0, 1024, "PATH", \
@@ -333,6 +431,9 @@ struct option_list {
 #define FIELD_ORIGINS(field) struct option_list field;
 #define FIELD_TEXT(field) const char *field;
 #define FIELD_PREFIX(field) const char *field;
+#define FIELD_URL(field) const char *field;
+#define FIELD_WORD(field) const char *field;
+#define FIELD_HOST(field) const char *field;
 #define FIELD_MODE(field) int64_t field;
 #define FIELD_LEVEL(field) int64_t field;
 #define FIELD_COUNT(field) int64_t field;
@@ -399,6 +500,7 @@ struct user {
 	uint32_t sessions; /* the record is free when no session names it */
 	uint8_t id_bytes;
 	bool excluded;     /* from the event that is being routed */
+	uint32_t first_session; /* the list goes on by session.next */
 	union {
 		char here[24];
 		char *heap;
@@ -406,14 +508,40 @@ struct user {
 	} id;
 };
 
-/* What an authority said about a token: who it is, and in which roles. Keyed by the token's
- * SHA-256; the token itself is not kept. */
+/* Bytes that wait: of a head that is not whole, or of an answer the kernel did not take. */
+struct hold {
+	uint32_t at, len, cap; /* bytes[at..len) wait */
+	char bytes[];
+};
+
+/* Who vouches for a session, and so decides how long it lives. */
+enum authority {
+	BY_FILE,   /* as long as its line stands there */
+	BY_DJANGO, /* as long as it has streams, or its answer is good */
+	BY_TICKET  /* as long as it has streams */
+};
+
+/*
+ * What an authority said about a token: who it is, and in which roles. Keyed by the token's
+ * SHA-256, whose first bytes are the hash in the table. The token is kept only where Django will be
+ * asked about it again, and not in clear: see session_seal.
+ */
 struct session {
-	uint32_t hash;
-	uint32_t user;  /* 0: the record is free, and roles the next free one */
-	uint64_t roles; /* one bit each */
 	uint8_t key[32];
-	bool listed;    /* stands in the token file that was read last */
+	uint32_t user;       /* 0: the record is free */
+	uint32_t next, prev; /* session of the same user; of a free one, next is the next free */
+	uint32_t streams;
+	uint64_t roles;      /* one bit each */
+	int64_t expire_at;   /* unix seconds: its streams end; 0: never */
+	int64_t until_ms;    /* BY_DJANGO: the answer lets in until then */
+	int64_t due_ms;      /* BY_DJANGO: then Django is asked again, if there are streams */
+	struct hold *token;  /* sealed; NULL if it is not kept */
+	struct hold *sid;    /* NULL if it has none */
+	uint32_t sid_hash;
+	uint32_t older, newer; /* its neighbours among those that are cached */
+	uint8_t authority;
+	bool listed; /* BY_FILE: stands in the token file that was read last */
+	bool cached; /* has no streams, and waits for one until until_ms */
 };
 
 struct role {
@@ -435,6 +563,7 @@ const char *name_error(struct span name);
 	X(slow)      /* more events waited than the queue holds, or one was overwritten */ \
 	X(stalled)   /* took nothing for the time of --write-stall */ \
 	X(revoked)   /* the authority took the token back */ \
+	X(expired)   /* its expire_at has come */ \
 	X(chatter)   /* kept sending where nobody listens */ \
 	X(idle)      /* a kept-alive connection asked nothing */ \
 	X(no_memory) \
@@ -450,15 +579,11 @@ enum close_reason {
 enum conn_state {
 	CONN_FREE,
 	CONN_HEAD,    /* waits for a request, or for the rest of its head */
+	CONN_WAIT,    /* waits for Django to say who its token is; the request stays in `in` */
 	CONN_STREAM,  /* gets events */
 	CONN_CLOSING, /* the last bytes are on their way; what comes in is dropped */
-	CONN_DEAD     /* to be reaped at the end of the turn */
-};
-
-/* Bytes that wait: of a head that is not whole, or of an answer the kernel did not take. */
-struct hold {
-	uint32_t at, len, cap; /* bytes[at..len) wait */
-	char bytes[];
+	CONN_DEAD,    /* to be reaped at the end of the turn */
+	CONN_LINK     /* none of ours: this descriptor is a connection to Django */
 };
 
 /*
@@ -484,6 +609,12 @@ struct conn {
 	struct hold *in, *out;
 	union {
 		struct http_scan scan; /* CONN_HEAD */
+		struct {               /* CONN_WAIT */
+			uint32_t question;
+			uint32_t next, prev; /* waiting for the same answer */
+			bool stream;         /* asks for a stream: of no use once the client has hung up */
+		} wait;
+		uint32_t link;         /* CONN_LINK: index of server.links */
 		struct {               /* CONN_STREAM; session is 0 in any other state */
 			uint32_t session;
 			uint32_t next, prev; /* streams of the same user */
@@ -494,6 +625,100 @@ struct conn {
 			uint32_t dropped;    /* bytes that came in and were dropped (CONN_CLOSING too) */
 		} stream;
 	} u;
+};
+
+/* ---- who may listen ------------------------------------------------------------------------------ */
+
+/* What an authority says about a token: Django's answer, or the claims of a ticket. */
+struct identity {
+	struct span user, sid; /* sid is empty if there is none */
+	struct span roles[MAX_ROLES];
+	int role_count;
+	int64_t expire_at;     /* unix seconds, 0: never */
+	int64_t exp, nbf, iat; /* tickets: unix seconds, -1: not given */
+	bool has_audience, for_us; /* tickets: aud is there, and is or has "sse" */
+	struct buf text;       /* over bytes: where the spans point to */
+	char bytes[MAX_NAME * (MAX_ROLES + 2)];
+};
+
+/* Django's {"user":...,"roles":[...],"sid":...,"expire_at":...}. NULL, or what is wrong, and where. */
+const char *answer_read(struct span json, struct identity *who, size_t *at);
+/*
+ * A ticket: JWT in compact form (RFC 7519, RFC 7515), HS256 with one of the keys. now_s is unix time,
+ * leeway_s counts for nbf and iat. Nothing of the claims is looked at before the signature was found
+ * right. Whether somebody was revoked since is not its business.
+ */
+enum refusal ticket_read(struct span ticket, const struct hmac_key *keys, int count, int64_t now_s, int64_t leeway_s,
+	struct identity *who);
+/* The keys of a --ticket-key-file: its lines, each at least 32 bytes (RFC 7518 section 3.2). Returns how
+ * many, or -1 with a line in error. */
+int ticket_keys_read(struct span text, struct hmac_key keys[MAX_KEYS], struct buf *error);
+
+/* A token that was refused lately. */
+struct verdict {
+	uint8_t key[32];
+	int64_t until_ms;
+	enum refusal why;
+};
+
+/* Someone who was revoked lately: what was said of them before that counts no more. */
+struct tombstone {
+	uint32_t hash;
+	uint8_t kind, bytes;
+	char id[MAX_NAME];
+	int64_t at_ms, wall_ms;
+};
+enum tombstone_kind {
+	TOMB_USER, TOMB_SID,
+	TOMB_REFRESH /* a user about whom Django has something new to say: its answers count no more, tickets do */
+};
+
+/* A question to Django about one token, however many connections wait for the answer. */
+struct question {
+	uint8_t key[32];   /* of the token, which stands in the head of who waits, or in a session */
+	uint32_t first;    /* connection that waits; the list goes on by u.wait.next */
+	uint32_t next;     /* in its queue; of a free record the next free */
+	int64_t since_ms;  /* queued, then asked, at this time */
+	bool used, asked;
+	bool refresh;      /* about a live stream */
+	bool resent;       /* once more, because the connection was closed under it */
+	uint8_t again;     /* how often the answer was too old */
+};
+
+struct queue {
+	uint32_t first, last;
+};
+
+/* A connection to Django. It carries one question at a time. */
+struct link {
+	int fd;            /* -1: not open */
+	uint32_t question; /* 0: idle */
+	bool reused;       /* had an answer before: Django may just be closing it */
+	int64_t since_ms;  /* idle since */
+	struct buf out;    /* fixed: the request */
+	size_t sent;
+	struct buf in;     /* fixed: the answer */
+};
+
+/* Why a question got no answer: name in log and metrics, what is told. */
+#define AUTH_FAILURES(X) \
+	X(connect, "cannot connect") \
+	X(closed, "closed the connection without an answer") \
+	X(timeout, "took longer than --auth-timeout") \
+	X(queue, "too many questions wait") \
+	X(too_large, "the answer is longer than 16384 bytes") \
+	X(not_http, "the answer is not HTTP/1") \
+	X(status, "expected status 200, 401 or 403") \
+	X(answer, "the answer is not what it must be") \
+	X(stale, "answers were overtaken by revocations") \
+	X(roles, "more than 64 different roles at a time") \
+	X(request, "the request is too long") \
+	X(memory, "no memory")
+enum auth_failure {
+#define X(name, text) AUTH_##name,
+	AUTH_FAILURES(X)
+#undef X
+	AUTH_FAILURE_COUNT
 };
 
 /* Blocks of opt.queue numbers for pending lists. Block 0 is none. */
@@ -540,6 +765,8 @@ enum log_level { LOG_ERROR, LOG_WARNING, LOG_INFO };
 	X(accept, 1, 10000) \
 	X(datagram, 100, 1000) \
 	X(refused, 200, 1000) \
+	X(auth, 1, 60000) \
+	X(auth_again, 1, 60000) \
 	X(ack, 1, 10000)
 enum flood {
 #define X(name, most, window_ms) FLOOD_##name,
@@ -593,6 +820,8 @@ struct listener {
 struct counters {
 	uint64_t events, deliveries, sends, sent_bytes, connections, streams;
 	uint64_t datagrams, lines, bad_lines, acks_lost, accept_errors, held;
+	uint64_t questions, refreshes, allowed, denied, resent, overtaken, failed[AUTH_FAILURE_COUNT];
+	uint64_t revocations; /* datagrams with op revoke; closed[CLOSE_revoked] has the streams */
 	uint64_t refused[REFUSE_COUNT], closed[CLOSE_COUNT];
 };
 
@@ -646,11 +875,36 @@ struct server {
 	struct session *sessions;
 	uint32_t sessions_top, sessions_free;
 	struct table sessions_by_key;
+	struct table sessions_by_sid;
+	uint32_t records_max;  /* length of users and sessions */
+	uint32_t cache_first, cache_last, cached; /* sessions without streams, oldest first */
 	struct role roles[MAX_ROLES];
+
+	/* who may listen: tickets, and what Django says */
+	int token_count; /* lines of the token file */
+	struct hmac_key ticket_keys[MAX_KEYS];
+	int ticket_key_count;
+	struct hmac_key seal;
+	struct recent verdicts_by_key, tombstones_by_id;
+	struct verdict *verdicts;
+	struct tombstone *tombstones;
+	struct question *questions;
+	uint32_t questions_top, questions_free, questions_waiting, refreshes_waiting;
+	struct table questions_by_key;
+	struct queue connects, refreshes; /* questions not asked yet */
+	struct link links[MAX_LINKS];
+	int asked, asked_refreshes;       /* questions on their way */
+	bool links_rest;                  /* Django's socket takes no more connections: wait for a tick */
+	bool auth_failing;                /* the last question failed */
+	struct sockaddr_storage auth_address;
+	socklen_t auth_address_bytes;
+	struct span auth_host, auth_path; /* of --auth-url */
+	char auth_key[257];
 
 	struct intake intake;
 	struct buf scratch;   /* growable: an answer or a frame in the making */
 	struct buf body;      /* growable: what goes into it */
+	struct buf token;     /* growable: a token without its escapes */
 	struct buf compact;   /* fixed, one datagram long: an event's data */
 	struct buf keepalive; /* fixed: the chunk of this tick's keepalive */
 	size_t keepalive_before;
@@ -668,6 +922,9 @@ struct server {
 bool server_init(struct server *s, const struct options *o, const struct sys *sys, uint32_t connections,
 	struct buf *error);
 void server_free(struct server *s);
+/* Reads --ticket-key-file, --auth-key-file again. False, with a line in error and nothing changed. */
+bool ticket_keys_load(struct server *s, struct buf *error);
+bool auth_key_load(struct server *s, struct buf *error);
 /* Reads --token-file again. False, with a line in error and nothing changed, if it has a mistake. */
 bool tokens_load(struct server *s, struct buf *error);
 /* A new connection with this descriptor, and bytes that came in on it. */

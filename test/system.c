@@ -952,7 +952,7 @@ Test(http, a_unix_stream_socket_is_a_listener_too)
 	st = stream_begin(client_unix(s.http), GET_EVENTS(ANNA));
 	published(&s, EVENT("a", "1", ALL), 1);
 	stream_expect(&st, "a", "1");
-	log_wait(&s, "msg=connect conn=1 user=7 streams=1 from=unix\n");
+	log_wait(&s, "msg=connect conn=1 user=7 streams=1 auth=file from=unix\n");
 	log_wait(&s, address);
 	kill(s.pid, SIGTERM);
 	stream_expect_end(&st, "retry: ");
@@ -978,7 +978,7 @@ Test(http, ipv6_is_a_listener_too)
 	address = strstr(file_text(s.log)->p, "address=[::1]:");
 	cr_assert(address != NULL);
 	st = stream_begin(client_tcp(atoi(address + strlen("address=[::1]:")), true, 0), GET_EVENTS(ANNA));
-	log_wait(&s, "user=7 streams=1 from=[::1]:");
+	log_wait(&s, "user=7 streams=1 auth=file from=[::1]:");
 	stream_close(&st);
 	server_stop(&s);
 }
@@ -1160,7 +1160,7 @@ static const struct bad_row {
 	{"D8 an empty sid", SIZED("{\"op\":\"revoke\",\"sid\":^\"\"}"), "sid: expected a string of 1 to 64 bytes"},
 	{"D8 refresh without a user", SIZED("{\"op\":\"refresh\"}"), "op: refresh needs a user"},
 	{"refresh has nobody to ask", SIZED("{\"op\":\"refresh\",\"user\":7}"),
-		"op: refresh asks Django again, and there is only a token file here"},
+		"op: refresh asks Django again, and there is no --auth-url"},
 	{"D8 a user without an op", SIZED("{" OK_EVENT ",\"user\":7}"), "user and sid belong to an op; who an event is for stands in to"},
 	{"S7 not UTF-8", SIZED("{\"data\":\"^\xff\"}"), "data: not UTF-8"},
 	{"S7 overlong", SIZED("{\"data\":\"^\xc0\x80\"}"), "data: not UTF-8"},
@@ -1867,7 +1867,7 @@ Test(logs, every_thing_that_happens_is_a_line)
 	log_wait(&s, " app=SSE level=info msg=listening address=127.0.0.1:");
 	log_wait(&s, " app=SSE level=info msg=listening socket=");
 	log_wait(&s, " app=SSE level=info msg=ready max_connections=");
-	log_wait(&s, " app=SSE level=info msg=connect conn=1 user=7 streams=1 from=127.0.0.1:");
+	log_wait(&s, " app=SSE level=info msg=connect conn=1 user=7 streams=1 auth=file from=127.0.0.1:");
 	log_wait(&s, " app=SSE level=info msg=refused conn=2 status=401 reason=unknown_token from=127.0.0.1:");
 	log_wait(&s, " app=SSE level=info msg=event name=a.b id=");
 	log_wait(&s, " matched=1\n");
@@ -2508,7 +2508,7 @@ Test(sys, R26_what_cannot_start_says_why_in_one_line)
 		{"--retry", "1e3", "--retry: got \"1e3\", takes a time", 2},
 		{"--no-such", "1", "--no-such: no such option", 2},
 		{"--token-file", "/no/such/file", "--token-file: /no/such/file: No such file or directory", 2},
-		{"--token-file", "", "--token-file: missing", 2},
+		{"--token-file", "", "nobody may listen: give --auth-url, --ticket-key-file or --token-file", 2},
 		{"--log-file", "/no/such/dir/log", "--log-file /no/such/dir/log: cannot open: No such file or directory", 2},
 		{"--config", "/no/such/config", "--config: cannot read /no/such/config: No such file or directory", 2},
 	};

@@ -183,7 +183,7 @@ Test(datagram, revoke_ends_a_users_streams)
 	expect_ok("{\"op\":\"revoke\",\"user\":\"1\"}", 0);
 	expect_ok("{\"op\":\"revoke\",\"user\":\"nobody\"}", 0);
 	expect_ok("{\"op\":\"revoke\",\"sid\":\"abc\"}", 0);
-	cr_assert_not_null(strstr(log_hears(), " msg=revoke sid=abc matched=0\n"));
+	cr_assert_not_null(strstr(log_hears(), " msg=revoke by=sid matched=0\n"));
 	expect_ok("{\"event\":\"a\",\"data\":1,\"to\":\"all\"}", 1);
 	cr_assert_eq(world.server->online.count, 1);
 	world_stop();
@@ -294,7 +294,7 @@ static const struct mistake {
 	{"{\"op\":\"revoke\",\"user\":1,\"sid\":\"a\"}", "op: revoke needs a user or a sid", 0},
 	{"{\"op\":\"refresh\"}", "op: refresh needs a user", 0},
 	{"{\"op\":\"refresh\",\"user\":1,\"sid\":\"a\"}", "op: refresh needs a user", 0},
-	{"{\"op\":\"refresh\",\"user\":1}", "op: refresh asks Django again, and there is only a token file here", 0},
+	{"{\"op\":\"refresh\",\"user\":1}", "op: refresh asks Django again, and there is no --auth-url", 0},
 	{"{\"op\":\"revoke\",\"user\":1," WHOLE "}", "an op is not an event: it has only user or sid", 0},
 	{"{\"op\":\"ping\",\"data\":1}", "an op is not an event: it has only user or sid", 0},
 	{"{\"user\":1," WHOLE "}", "user and sid belong to an op; who an event is for stands in to", 0},

@@ -18,7 +18,7 @@ Test(log, a_stream_is_two_lines)
 
 	world_start(tokens, NULL);
 	fd = stream_open("fore");
-	cr_assert_str_eq(log_hears(), NOW "info msg=connect conn=1 user=789 streams=1 from=unix\n");
+	cr_assert_str_eq(log_hears(), NOW "info msg=connect conn=1 user=789 streams=1 auth=file from=unix\n");
 	world_pass(83400);
 	client_ends(fd);
 	cr_assert_str_eq(log_hears(), "time=2024-01-01T12:01:23.400Z app=SSE level=info msg=disconnect conn=1 user=789 "
@@ -40,7 +40,7 @@ Test(log, values_that_need_it_are_quoted)
 {
 	world_start(tokens, NULL);
 	stream_open("space");
-	cr_assert_str_eq(log_hears(), NOW "info msg=connect conn=1 user=\"\xd0\xb8van=\\\"7\\\"\" streams=1 from=unix\n");
+	cr_assert_str_eq(log_hears(), NOW "info msg=connect conn=1 user=\"\xd0\xb8van=\\\"7\\\"\" streams=1 auth=file from=unix\n");
 	django_says("{\"op\":\"revoke\",\"user\":\"with space\"}");
 	cr_assert_str_eq(log_hears(), NOW "info msg=revoke user=\"with space\" matched=0\n");
 	world_stop();

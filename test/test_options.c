@@ -418,6 +418,9 @@ Test(options, numbers_take_their_units)
 #define NUMBERS_ADDRESSES(flag, least, most)
 #define NUMBERS_ORIGINS(flag, least, most)
 #define NUMBERS_PREFIX(flag, least, most)
+#define NUMBERS_URL(flag, least, most)
+#define NUMBERS_WORD(flag, least, most)
+#define NUMBERS_HOST(flag, least, most)
 #define NUMBERS_TEXT(flag, least, most)
 #define NUMBERS_MODE(flag, least, most)
 #define NUMBERS_LEVEL(flag, least, most)
@@ -874,7 +877,7 @@ Test(options, the_binary_refuses_bad_values_with_one_line)
 	expect_run_refused("--queue", "sse: --queue: a value must follow");
 	expect_run_refused("--config missing", "sse: --config: cannot read missing: No such file");
 	expect_run_refused("--check-config --history 64K --token-file tokens", "sse: --history: got \"64K\"");
-	expect_run_refused("", "sse: --token-file: missing");
+	expect_run_refused("", "sse: nobody may listen: give --auth-url, --ticket-key-file or --token-file");
 	expect_run_refused("--check-config --token-file missing", "sse: --token-file: missing: No such file");
 	expect_run_refused("--check-config --token-file .", "sse: --token-file: .: Is a directory");
 }
