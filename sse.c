@@ -3746,7 +3746,7 @@ static void tombstone_put(struct server *s, enum tombstone_kind kind, struct spa
 		memcpy(t->id, id.p, id.n);
 		table_add(&s->tombstones_by_id.table, i);
 	}
-	s->tombstones[i].at_ms = s->now_ms;
+	s->tombstones[i].order = ++s->order;
 	s->tombstones[i].wall_ms = s->wall_ms;
 }
 
@@ -3761,13 +3761,13 @@ static bool identity_revoked(const struct server *s, const struct identity *who)
 }
 
 /* Did something happen after Django was asked that its answer may not know of? */
-static bool identity_overtaken(const struct server *s, const struct identity *who, int64_t asked_ms)
+static bool identity_overtaken(const struct server *s, const struct identity *who, uint64_t asked)
 {
 	uint32_t of[] = {tombstone_find(s, TOMB_USER, who->user), tombstone_find(s, TOMB_REFRESH, who->user),
 		who->sid.n > 0 ? tombstone_find(s, TOMB_SID, who->sid) : 0};
 
 	for (size_t i = 0; i < sizeof of / sizeof of[0]; i++)
-		if (of[i] != 0 && s->tombstones[of[i]].at_ms >= asked_ms)
+		if (of[i] != 0 && s->tombstones[of[i]].order > asked)
 			return true;
 	return false;
 }
@@ -4709,7 +4709,7 @@ static void question_answered(struct server *s, uint32_t question, const struct 
 	} else if ((error = answer_read(r->body, &who, &at)) != NULL) {
 		question_failed(s, question, AUTH_answer, error, (int64_t)at);
 		return;
-	} else if (identity_overtaken(s, &who, s->questions[question].since_ms)) {
+	} else if (identity_overtaken(s, &who, s->questions[question].order)) {
 		question_again(s, question);
 	} else {
 		question_allowed(s, question, &who, r->max_age_s);
@@ -4745,7 +4745,6 @@ static uint32_t link_release(struct server *s, struct link *l)
 	l->since_ms = s->now_ms;
 	s->asked--;
 	s->asked_refreshes -= s->questions[question].refresh;
-	s->questions[question].asked = false;
 	return question;
 }
 
@@ -4956,7 +4955,7 @@ static bool link_ask(struct server *s, struct link *l, uint32_t question)
 		question_failed(s, question, AUTH_connect, strerror(errno), 0);
 		return true;
 	}
-	q->asked = true;
+	q->order = ++s->order;
 	q->since_ms = l->since_ms = s->now_ms;
 	l->question = question;
 	s->asked++;
@@ -4976,7 +4975,8 @@ static struct link *link_pick(struct server *s)
 		if (s->links[i].question == 0) {
 			if (s->links[i].fd >= 0)
 				return &s->links[i];
-			closed = &s->links[i];
+			if (closed == NULL)
+				closed = &s->links[i];
 		}
 	return closed;
 }

@@ -666,7 +666,8 @@ struct tombstone {
 	uint32_t hash;
 	uint8_t kind, bytes;
 	char id[MAX_NAME];
-	int64_t at_ms, wall_ms;
+	uint64_t order;  /* of server.order, when it happened ... */
+	int64_t wall_ms; /* ... and unix time */
 };
 enum tombstone_kind {
 	TOMB_USER, TOMB_SID,
@@ -679,7 +680,7 @@ struct question {
 	uint32_t first;    /* connection that waits; the list goes on by u.wait.next */
 	uint32_t next;     /* in its queue; of a free record the next free */
 	int64_t since_ms;  /* queued, then asked, at this time */
-	bool used, asked;
+	uint64_t order;    /* of server.order, when it was asked */
 	bool refresh;      /* about a live stream */
 	bool resent;       /* once more, because the connection was closed under it */
 	uint8_t again;     /* how often the answer was too old */
@@ -885,6 +886,7 @@ struct server {
 	struct hmac_key ticket_keys[MAX_KEYS];
 	int ticket_key_count;
 	struct hmac_key seal;
+	uint64_t order; /* counts questions and revocations: which was first? */
 	struct recent verdicts_by_key, tombstones_by_id;
 	struct verdict *verdicts;
 	struct tombstone *tombstones;

@@ -27,6 +27,23 @@ static ssize_t fails_with(int error)
 	return -1;
 }
 
+/* A free descriptor becomes a client, or a connection of the server's to Django. */
+static int fake_open_fd(bool link)
+{
+	for (int fd = FIRST_CLIENT; fd < ROOM_AT_ALL; fd++) {
+		struct fake_fd *f = fake(fd);
+
+		if (f->open)
+			continue;
+		buf_clear(&f->in);
+		buf_clear(&f->out);
+		*f = (struct fake_fd){.open = true, .link = link, .room = SIZE_MAX, .in = f->in, .out = f->out, .closes = f->closes};
+		return fd;
+	}
+	cr_assert(false, "no descriptors left");
+	return -1;
+}
+
 /* ---- the fakes ---- */
 
 static int fake_accept4(int fd, struct sockaddr *address, socklen_t *bytes, int flags)
@@ -162,6 +179,23 @@ static int fake_close(int fd)
 	return 0;
 }
 
+static int fake_socket(int domain, int type, int protocol)
+{
+	(void)domain, (void)protocol;
+	cr_assert((type & SOCK_NONBLOCK) != 0 && (type & SOCK_CLOEXEC) != 0);
+	if (world.socket_errno != 0)
+		return (int)fails_with(world.socket_errno);
+	return fake_open_fd(true);
+}
+
+static int fake_connect(int fd, const struct sockaddr *address, socklen_t bytes)
+{
+	cr_assert(fake(fd)->link);
+	memcpy(&world.connected_to, address, bytes);
+	world.connects++;
+	return world.connect_errno != 0 ? (int)fails_with(world.connect_errno) : 0;
+}
+
 static int fake_epoll_ctl(int epoll, int op, int fd, struct epoll_event *e)
 {
 	(void)epoll, (void)op, (void)fd, (void)e;
@@ -220,23 +254,33 @@ static int fake_clock_gettime(clockid_t clock, struct timespec *t)
 static const struct sys fake_sys = {
 	.accept4 = fake_accept4, .recv = fake_recv, .sendmsg = fake_sendmsg, .recvmmsg = fake_recvmmsg,
 	.sendto = fake_sendto, .shutdown = fake_shutdown, .setsockopt = fake_setsockopt,
-	.getpeername = fake_getpeername, .close = fake_close, .epoll_ctl = fake_epoll_ctl,
+	.socket = fake_socket, .connect = fake_connect, .getpeername = fake_getpeername, .close = fake_close, .epoll_ctl = fake_epoll_ctl,
 	.epoll_wait = fake_epoll_wait,
 	.read = fake_read, .open = fake_open, .write = fake_write, .clock_gettime = fake_clock_gettime,
 };
 
 /* ---- the world ---- */
 
-void world_tokens(const char *text)
+const char *world_file(const char *name, const char *text)
 {
-	char path[96];
+	static char path[96];
 	FILE *f;
 
-	snprintf(path, sizeof path, "%s/tokens", world.dir);
+	if (world.dir[0] == '\0') {
+		strcpy(world.dir, "/tmp/sse-world-XXXXXX");
+		cr_assert_not_null(mkdtemp(world.dir));
+	}
+	snprintf(path, sizeof path, "%s/%s", world.dir, name);
 	f = fopen(path, "w");
 	cr_assert_not_null(f);
 	fputs(text, f);
 	fclose(f);
+	return path;
+}
+
+void world_tokens(const char *text)
+{
+	world_file("tokens", text);
 }
 
 void world_start(const char *tokens, ...)
@@ -245,17 +289,14 @@ void world_start(const char *tokens, ...)
 	static struct options options;
 	char *argv[64] = {program, flag, path}, *env[] = {NULL}, text[512];
 	struct buf error = buf_fixed(text, sizeof text);
-	int argc = 3;
+	int argc = tokens != NULL ? 3 : 1;
 	va_list list;
 
 	va_start(list, tokens);
 	for (char *arg; (arg = va_arg(list, char *)) != NULL; argc++)
 		argv[argc] = arg;
 	va_end(list);
-	strcpy(world.dir, "/tmp/sse-world-XXXXXX");
-	cr_assert_not_null(mkdtemp(world.dir));
-	snprintf(path, sizeof path, "%s/tokens", world.dir);
-	world_tokens(tokens);
+	strcpy(path, world_file("tokens", tokens != NULL ? tokens : ""));
 	world.now_ms = 1000000;
 	world.wall_ms = 1704110400000;
 	world.acks = world.log = buf_growable();
@@ -273,7 +314,7 @@ void world_start(const char *tokens, ...)
 
 void world_stop(void)
 {
-	char path[96];
+	static const char *const files[] = {"tokens", "ticket-keys", "auth-key"};
 
 	world_settle();
 	server_free(world.server);
@@ -287,9 +328,13 @@ void world_stop(void)
 	buf_free(&world.acks);
 	buf_free(&world.log);
 	free(world.server);
-	snprintf(path, sizeof path, "%s/tokens", world.dir);
-	unlink(path);
-	rmdir(world.dir);
+	for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
+		char path[96];
+
+		snprintf(path, sizeof path, "%s/%s", world.dir, files[i]);
+		unlink(path);
+	}
+	cr_expect_eq(rmdir(world.dir), 0);
 }
 
 void world_raises(int signal)
@@ -308,6 +353,8 @@ void world_settle(void)
 			s->intake.readable = true;
 		server_turn(s, 0);
 		if (s->dirty.count == 0 && s->unread.count == 0 && s->intake.next == s->intake.have
+			&& ((s->connects.first == 0 && s->refreshes.first == 0) || s->links_rest
+				|| s->asked == s->opt.auth_connections)
 			&& (s->datagrams.fd < 0 || world.datagram_first == world.datagram_count))
 			return;
 		if (s->dirty.count == 0 && s->unread.count == 0 && s->crowded.count > 0) {
@@ -332,19 +379,10 @@ void world_pass(int64_t ms)
 
 int client_open(void)
 {
-	for (int fd = FIRST_CLIENT; fd < ROOM_AT_ALL; fd++) {
-		struct fake_fd *f = fake(fd);
+	int fd = fake_open_fd(false);
 
-		if (f->open)
-			continue;
-		buf_clear(&f->in);
-		buf_clear(&f->out);
-		*f = (struct fake_fd){.open = true, .room = SIZE_MAX, .in = f->in, .out = f->out, .closes = f->closes};
-		conn_open(world.server, fd);
-		return fd;
-	}
-	cr_assert(false, "no descriptors left");
-	return -1;
+	conn_open(world.server, fd);
+	return fd;
 }
 
 void client_says_bytes(int fd, const char *bytes, size_t n)
@@ -437,6 +475,76 @@ int stream_open(const char *token)
 }
 
 /* ---- Django, the log ---- */
+
+int django_links(void)
+{
+	int links = 0;
+
+	for (int fd = FIRST_CLIENT; fd < ROOM_AT_ALL; fd++)
+		links += world.fds[fd].open && world.fds[fd].link;
+	return links;
+}
+
+const char *django_hears(int *link)
+{
+	world_settle();
+	for (int fd = FIRST_CLIENT; fd < ROOM_AT_ALL; fd++)
+		if (world.fds[fd].open && world.fds[fd].link && world.fds[fd].heard < world.fds[fd].out.len) {
+			const char *text = client_hears(fd);
+
+			*link = fd;
+			cr_assert(strlen(text) > 4 && strcmp(text + strlen(text) - 4, "\r\n\r\n") == 0, "half a question: %s", text);
+			return text;
+		}
+	return NULL;
+}
+
+int django_asked(const char *token)
+{
+	int link = -1;
+	char line[512];
+	const char *question = django_hears(&link);
+
+	cr_assert_not_null(question, "Django was not asked about %s", token);
+	snprintf(line, sizeof line, "\r\nAuthorization: Token %s\r\n", token);
+	cr_assert_not_null(strstr(question, line), "not about %s: %s", token, question);
+	return link;
+}
+
+void django_not_asked(void)
+{
+	int link;
+	const char *question = django_hears(&link);
+
+	cr_assert_null(question, "Django was asked: %s", question);
+}
+
+void django_answers_bytes(int link, const char *bytes, size_t n)
+{
+	cr_assert(fake(link)->open && fake(link)->link, "no link %d", link);
+	buf_bytes(&fake(link)->in, bytes, n);
+	conn_event(world.server, client_conn(link), EPOLLIN);
+	world_settle();
+}
+
+void django_answers_text(int link, const char *text)
+{
+	django_answers_bytes(link, text, strlen(text));
+}
+
+void django_answers(int link, const char *status, const char *headers, const char *body)
+{
+	char text[32768];
+
+	cr_assert_lt(snprintf(text, sizeof text, "HTTP/1.1 %s\r\n%sContent-Length: %zu\r\n\r\n%s", status, headers,
+		strlen(body), body), (int)sizeof text);
+	django_answers_text(link, text);
+}
+
+void django_allows(int link, const char *json)
+{
+	django_answers(link, "200 OK", "", json);
+}
 
 const char *log_hears(void)
 {

@@ -17,6 +17,7 @@ enum { WORLD_FDS = 256, WORLD_LISTENER = 7 };
 
 struct fake_fd {
 	bool open;      /* between client_open and the server's close */
+	bool link;      /* the server opened it, to ask Django */
 	bool shut;      /* the server called shutdown(SHUT_WR) */
 	bool reset;     /* the server closed it with SO_LINGER 0 */
 	int closes;     /* how often the server closed it */
@@ -51,15 +52,20 @@ struct world {
 	int log_errno;    /* write to the log fails with it */
 	size_t log_room;  /* bytes a write to the log takes before it fails so; SIZE_MAX: any number */
 	int signals[8], signal_count; /* raised, not yet read */
+	int socket_errno, connect_errno; /* socket, connect fail with it */
+	int connects;                    /* connect calls */
+	struct sockaddr_storage connected_to;
 	int accept_errno;             /* accept4 on WORLD_LISTENER fails with it */
 	int wait_ms;                  /* what the last epoll_wait was allowed to wait */
 };
 
 extern struct world world; /* one a test: Criterion runs each in a process of its own */
 
+/* Writes a file that world_stop removes: tokens, ticket-keys or auth-key. Its path lives until the next call. */
+const char *world_file(const char *name, const char *text);
 /*
- * Starts the server with these options beside --token-file, which has the given text. The list
- * of options ends with NULL. 250 connections are possible.
+ * Starts the server with these options beside --token-file, which has the given text; NULL: without
+ * one. The list of options ends with NULL. 250 connections are possible.
  */
 void world_start(const char *tokens, ...);
 void world_stop(void); /* checks that nothing is left open */
@@ -91,6 +97,19 @@ int stream_open(const char *token);
 
 /* What was written to the log since the last call, and stays there until the next. */
 const char *log_hears(void);
+
+/* ---- what Django is asked; a link is a descriptor, as a client is ---- */
+
+int django_links(void); /* that are open */
+/* The next question that was not heard yet, and its link; NULL: there is none. */
+const char *django_hears(int *link);
+int django_asked(const char *token); /* the same: it must be about this token; returns the link */
+void django_not_asked(void);
+void django_answers_bytes(int link, const char *bytes, size_t n);
+void django_answers_text(int link, const char *text);
+/* A whole answer; headers is "" or lines with CR LF. */
+void django_answers(int link, const char *status, const char *headers, const char *body);
+void django_allows(int link, const char *json);
 
 /* A datagram from a bound sender is put in the socket; nothing happens before world_settle. */
 void django_queues(const char *text);
