@@ -21,19 +21,28 @@
  *
  * The states of a connection
  *   HEAD     waits for a request. An answer leads back to HEAD (keep-alive) or to CLOSING.
+ *   WAIT     its token is one that Django must be asked about. Back to HEAD when the answer is there:
+ *            the request is then read once more from its beginning, and finds it.
  *   STREAM   gets events. Ends by stream_end (a last frame, then CLOSING) or conn_dead.
  *   CLOSING  its last bytes are written, then it is shut down for writing, and what the client
  *            still sends is dropped for a second: closing at once would reset the connection and
  *            destroy the answer (RFC 9112 section 9.6).
  *   DEAD     waits for conn_reap at the end of the turn, which alone closes descriptors: within a
  *            turn no descriptor can come to mean another connection.
+ *   LINK     marks a descriptor that is a connection to Django, not to a client.
+ *
+ * Who may listen
+ *   auth_check decides. A ticket is checked here; the token file and Django's answers are sessions,
+ *   found by the token's SHA-256; a token that is in neither becomes a question, which waits for one
+ *   of at most 16 links. A session lives as long as its authority or its streams want it.
  *
  * Who owns which memory
  *   The ring owns the bytes of events; a connection owns numbers of events. Nothing is counted by
  *   reference: what was overwritten is gone, and who still waits for it is closed as slow.
  *   All arrays are one reservation made at the start (server_reserve), whose pages the kernel
  *   gives when they are first touched. The heap has only what waits in a socket's way (struct
- *   hold), answers in the making, ids longer than 24 bytes, and the token file while it is read.
+ *   hold), answers in the making, ids longer than 24 bytes, of a session its sid and its sealed
+ *   token, and the token and key files while they are read.
  *
  * Why it can be put on the network
  *   Every byte of a request is looked at once, by http_scan, before anything acts on it; after a
@@ -44,8 +53,8 @@
  *
  * Sections
  *   spans, buffers - sets, tables, pools - hashes - json - http - sse - options - log - ring -
- *   users, roles, sessions - connections - routing - delivery - tokens - requests - datagrams -
- *   time - the system - sockets - server, loop, main
+ *   users, roles, sessions - connections - routing - delivery - authorities - tickets - the token
+ *   file - questions - requests - datagrams - time - the system - sockets - server, loop, main
  */
 #include "sse.h"
 

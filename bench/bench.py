@@ -40,7 +40,7 @@ def say(text: str) -> None:
 def show(sample: Sample) -> None:
     wanted = ("deliveries_per_s", "events_per_s", "p99_us", "server_cpu_us_per_delivery", "server_cpu_us_per_stream",
               "rss_bytes_per_stream", "missing", "closed_readers", "server_busy", "client_busy", "hold_cpu_percent",
-              "requests_per_s", "bytes_per_s", "start_ms", "instructions", "others_cores")
+              "requests_per_s", "bytes_per_s", "revoke_median_ms", "revoke_most_ms", "start_ms", "instructions", "others_cores")
     shown = " ".join(f"{name}={sample.figures[name]:.6g}" for name in wanted if name in sample.figures)
     say(f"{sample.scenario:16} {sample.server:12} {sample.streams:6} {shown}")
 
@@ -54,6 +54,7 @@ def steps(plan: Plan) -> list[tuple[str, Callable[[], Iterable[Sample]]]]:
         ("wrk", lambda: scenarios.wrk_run(plan)),
         ("wrk-streams", lambda: scenarios.wrk_streams_run(plan)),
         ("start", lambda: scenarios.start_run(plan)),
+        ("revoke", lambda: scenarios.revoke_run(plan)),
         ("callgrind", lambda: scenarios.callgrind_run(plan)),
     ]
     return found

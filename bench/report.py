@@ -73,7 +73,7 @@ def table(header: list[str], rows: list[list[str]]) -> list[str]:
 
 @dataclass(frozen=True)
 class Target:
-    """A figure of issue 3: of sse alone, or as a ratio to another's."""
+    """A figure of issue 3 or 4: of sse alone, or as a ratio to another's."""
 
     what: str
     figure: str
@@ -125,6 +125,8 @@ TARGETS = (
            "variables, eight bytes of a head at a time, users who are online as a set: 11,200 user instructions a request "
            "became 9,300, a third of them the SHA-256 of the token, which nginx does not check."),
     Target("19,000 idle streams, keepalives of 30 s: CPU", "hold_cpu_percent", ("idle", "sse"), 1, unit="% of a core"),
+    Target("a revoked user's streams have ended, 10,000 others being written to: the slowest of 100", "revoke_most_ms",
+           ("revoke", "sse"), 10, unit="ms"),
     Target("start to first accepted connection", "start_ms", ("start", "sse"), 5, unit="ms",
            why="It includes the spawn, fork and exec and the loading of libc, which the floor shows too."),
 )

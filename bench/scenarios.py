@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import random
 import re
 import resource
 import shutil
@@ -257,6 +258,73 @@ def start_run(plan: Plan) -> Iterator[Sample]:
     for _ in range(plan.n(21, 5)):
         for name in ("sse", "floor-each", "nchan"):
             yield start_once(name)
+
+
+# ---- revocation -----------------------------------------------------------------------------------------------
+
+REVOKED_STREAMS, REVOKE_RATE = 5, 50
+
+
+def open_streams(server: Server, token: str) -> list[socket.socket]:
+    """Streams of one user; returned when all of them have had an event: so others are being written to."""
+    request = f"GET {servers.PREFIX}/events/?token={token} HTTP/1.1\r\nHost: bench\r\n\r\n".encode()
+    streams = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(REVOKED_STREAMS)]
+    for stream in streams:
+        stream.settimeout(20)
+        stream.sendall(request)
+    for stream in streams:
+        seen = b""
+        while b"bench.tick" not in seen:
+            seen += stream.recv(65536)
+    return streams
+
+
+def read_to_end(stream: socket.socket) -> bytes:
+    tail = b""
+    while data := stream.recv(65536):
+        tail = (tail + data)[-200:]
+    return tail
+
+
+def revoke_once(server: Server, datagrams: socket.socket, line: str) -> float:
+    """Seconds from the revoke datagram until a user's streams have all ended, as the user's machine sees it."""
+    token, user, *_ = line.split()
+    streams = open_streams(server, token)
+    time.sleep(random.random() / REVOKE_RATE)  # anywhere in the pass over the others
+    began = time.perf_counter()
+    datagrams.sendto(json.dumps({"op": "revoke", "user": user}).encode(), server.text("{dir}/events.sock"))
+    tails = [read_to_end(stream) for stream in streams]
+    took = time.perf_counter() - began
+    for stream in streams:
+        stream.close()
+    if not all(b"auth.revoked" in tail for tail in tails):
+        raise RuntimeError(f"a revoked stream ended with {tails!r}")
+    return took
+
+
+def revoke_run(plan: Plan) -> Iterator[Sample]:
+    """One user after another is revoked while 10,000 streams of others are written to, REVOKE_RATE events a second."""
+    seconds, times = plan.n(15, 6), plan.n(100, 20)
+    with servers.running("sse-apart") as server, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as datagrams:
+        load = Load("revoke", ("sse",), 10000, 1, ("--rate", str(REVOKE_RATE), "--seconds", str(seconds), "--size", "300"))
+        argv = load_argv(server, load)
+        free = server.tokens.read_text().splitlines()[load.streams:]
+        readers = machine.spawn(argv, machine.CLIENT_CORE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        try:
+            while stream_count(server, free[0]) < load.streams:
+                time.sleep(0.1)
+            took = sorted(revoke_once(server, datagrams, line) for line in free[1:times + 1])
+            out, _ = readers.communicate(timeout=LIMIT_S)
+        except BaseException:
+            readers.terminate()
+            raise
+        figures = {k: float(v) for k, v in json.loads(out).items() if isinstance(v, int | float)}
+        figures |= {"revoke_median_ms": took[len(took) // 2] * 1e3, "revoke_most_ms": took[-1] * 1e3, "revocations": len(took)}
+        yield Sample(load.key, "sse", load.streams, figures, " ".join(argv))
+
+
+def stream_count(server: Server, line: str) -> int:
+    return int(json.loads(servers.answer(server, servers.PREFIX + "/stats/", line.split()[0]))["total_connections"])
 
 
 # ---- profiles -------------------------------------------------------------------------------------------------
