@@ -18,7 +18,7 @@ RUN     = ASAN_OPTIONS=abort_on_error=1:detect_leaks=1 UBSAN_OPTIONS=print_stack
 sse: sse.c sse.h
 	$(CC) $(STD) $(WARN) $(CFLAGS) $(HARDEN) -o $@ sse.c
 
-.PHONY: help static run test unit system both lint bench bench-tools install clean deps
+.PHONY: help static run test unit system both django lint bench bench-tools install clean deps
 help:
 	@echo "make            builds sse"
 	@echo "make static     builds sse-static: one binary without any library (musl-gcc)"
@@ -26,6 +26,7 @@ help:
 	@echo "make test       everything: installs what the tests need, unit and system tests on gcc and clang"
 	@echo "make unit       only the unit tests, with CC (cc)"
 	@echo "make system     only the tests over real sockets, with CC (cc)"
+	@echo "make django     only those beside a real Django, of the sanitized build/gcc/sse"
 	@echo "make lint       both compilers' warnings as errors, cppcheck, shellcheck"
 	@echo "make bench-tools  builds build/load and build/floor, the load client and the floor"
 	@echo "make bench      measures it beside its peers, into bench/results.md; QUICK=1 for a short try"
@@ -47,6 +48,7 @@ test: deps
 	test/check_binary
 	@echo "system tests of the static binary"
 	SSE_BIN=./sse-static build/gcc/system
+	$(MAKE) django
 	@echo "all tests passed"
 
 both:
@@ -73,13 +75,18 @@ unit: $(TESTS:%=$(B)/%) $(B)/sse
 system: $(B)/system
 	$(RUN) SSE_BIN=$(B)/sse $(B)/system
 
+# sse beside a real Django with Django REST framework; they are installed into build/test-venv.
+django:
+	$(MAKE) build/gcc/sse CC=gcc
+	SSE_BIN=$(CURDIR)/build/gcc/sse UBSAN_OPTIONS=print_stacktrace=1 test/django/run
+
 lint: deps
 	gcc $(STD) $(WARN) -Werror $(CFLAGS) $(HARDEN) -o /dev/null sse.c
 	clang $(STD) $(WARN) -Werror $(CFLAGS) $(HARDEN) -o /dev/null sse.c
 	for f in bench/*.c; do gcc $(STD) $(WARN) -Werror -O2 -I. -fsyntax-only $$f || exit 1; done
 	cppcheck --quiet --std=c11 --error-exitcode=1 --inline-suppr --enable=warning,performance,portability \
 		--suppress=missingIncludeSystem sse.c
-	shellcheck test/run test/deps test/check_binary bench/deps .ci/run
+	shellcheck test/run test/deps test/check_binary bench/deps test/django/run test/django/deps .ci/run
 
 bench-tools: build/load build/floor
 build/%: bench/%.c

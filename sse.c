@@ -1526,7 +1526,9 @@ void http_date(struct buf *b, int64_t unix_s)
 	buf_text(b, " GMT");
 }
 
-/* The next line of a head without its CR LF; false if it is not whole, or has a CR or LF alone. */
+/* ---- answers to requests of ours: what Django says ---- */
+
+/* The next line without its CR LF; false if it is not whole, or has a CR, LF or NUL in it. */
 static bool response_line(struct span *rest, struct span *line)
 {
 	const char *end = rest->n > 0 ? memchr(rest->p, '\n', rest->n) : NULL;
@@ -1535,29 +1537,58 @@ static bool response_line(struct span *rest, struct span *line)
 		return false;
 	*line = span_cut(rest, '\n');
 	line->n--;
-	return memchr(line->p, '\r', line->n) == NULL;
+	return memchr(line->p, '\r', line->n) == NULL && memchr(line->p, '\0', line->n) == NULL;
 }
 
-/* What the headers say about where the body ends. */
+/* The same, taken apart at its colon. */
+static bool response_field(struct span *rest, struct span *name, struct span *value)
+{
+	if (!response_line(rest, value) || memchr(value->p, ':', value->n) == NULL)
+		return false;
+	*name = span_cut(value, ':');
+	*value = span_trim(*value);
+	return is_token(*name);
+}
+
+/* The next member of a list, up to a comma that is in no quoted string (RFC 9110 section 5.6.1). */
+static struct span list_cut(struct span *list)
+{
+	struct span member = {list->p, 0};
+	bool quoted = false;
+
+	for (; member.n < list->n && (quoted || list->p[member.n] != ','); member.n++) {
+		if (list->p[member.n] == '"')
+			quoted = !quoted;
+		else if (quoted && list->p[member.n] == '\\' && member.n + 1 < list->n)
+			member.n++;
+	}
+	*list = span_from(*list, member.n < list->n ? member.n + 1 : member.n);
+	return span_trim(member);
+}
+
+/* What the headers say about where the body ends, and about what comes after it. */
 struct response_framing {
 	struct http_framing lengths;
 	int64_t length; /* -1: not given */
-	bool bad;
+	bool bad, close, http10;
 };
 
+/* The first max-age counts; one that is no number is 0 (RFC 9111 section 4.2.1). */
 static void response_max_age(struct span value, struct http_response *r)
 {
 	while (value.n > 0) {
-		struct span number = span_trim(span_cut(&value, ',')), name = span_cut(&number, '=');
+		struct span number = list_cut(&value), name = span_cut(&number, '=');
 		int64_t seconds = 0;
 
 		if (span_is_nocase(name, "no-store") || span_is_nocase(name, "no-cache"))
 			r->max_age_s = 0;
-		if (!span_is_nocase(name, "max-age") || r->max_age_s == 0)
+		if (!span_is_nocase(name, "max-age") || r->max_age_s >= 0)
 			continue;
-		for (size_t i = 0; i < number.n && is_digit(number.p[i]) && seconds < 1000000; i++)
-			seconds = seconds * 10 + (number.p[i] - '0');
-		r->max_age_s = seconds;
+		if (number.n >= 2 && number.p[0] == '"' && number.p[number.n - 1] == '"')
+			number = (struct span){number.p + 1, number.n - 2};
+		for (size_t i = 0; i < number.n && seconds >= 0; i++)
+			seconds = !is_digit(number.p[i]) ? -1 : seconds < 1000000 ? seconds * 10 + (number.p[i] - '0') : seconds;
+		r->max_age_s = seconds < 0 ? 0 : seconds;
 	}
 }
 
@@ -1575,10 +1606,7 @@ static void response_header(struct span name, struct span value, struct http_res
 			struct span option = span_trim(span_cut(&value, ','));
 
 			r->keep_alive |= span_is_nocase(option, "keep-alive");
-			if (span_is_nocase(option, "close")) {
-				r->keep_alive = false;
-				return;
-			}
+			f->close |= span_is_nocase(option, "close");
 		}
 	} else if (span_is_nocase(name, "Cache-Control")) {
 		response_max_age(value, r);
@@ -1601,88 +1629,115 @@ static bool response_head(struct span head, struct http_response *r, struct resp
 		r->status = r->status * 10 + (line.p[i] - '0');
 	}
 	r->keep_alive = line.p[7] != '0';
+	f->http10 = line.p[7] == '0';
 	while (head.n > 0) {
-		if (!response_line(&head, &line) || memchr(line.p, ':', line.n) == NULL)
+		if (!response_field(&head, &name, &line))
 			return false;
-		name = span_cut(&line, ':');
-		if (!is_token(name))
-			return false;
-		response_header(name, span_trim(line), r, f);
+		response_header(name, line, r, f);
 	}
-	return !f->bad && r->status >= 100 && (f->lengths.encodings == 0 || f->lengths.lengths == 0);
+	r->keep_alive &= !f->close;
+	return !f->bad && r->status >= 100 && (f->lengths.encodings == 0 || (f->lengths.lengths == 0 && !f->http10));
+}
+
+/* The size in the line before a chunk: hex digits, then nothing, or extensions. -1 for a mistake. */
+static int64_t response_chunk_size(struct span line)
+{
+	int64_t size = 0;
+	size_t digits = 0;
+
+	for (; digits < line.n && hex_digit(line.p[digits]) >= 0; digits++)
+		if ((size = size * 16 + hex_digit(line.p[digits])) > MAX_ANSWER)
+			return -1;
+	if (digits == 0)
+		return -1;
+	line = span_from(line, digits);
+	return line.n == 0 || (span_trim(line).n > 0 && span_trim(line).p[0] == ';') ? size : -1;
+}
+
+enum { PART_CUT = -1, PART_BAD = -2, CHUNK_LINE = 256 };
+
+/* A line of a chunked body. Returns its bytes with CR LF, PART_CUT or PART_BAD. */
+static int64_t response_chunk_line(struct span rest, struct span *line)
+{
+	size_t before = rest.n;
+
+	if (rest.n == 0 || memchr(rest.p, '\n', rest.n < CHUNK_LINE + 2 ? rest.n : CHUNK_LINE + 2) == NULL)
+		return rest.n < CHUNK_LINE + 2 ? PART_CUT : PART_BAD;
+	return response_line(&rest, line) ? (int64_t)(before - rest.n) : PART_BAD;
 }
 
 /*
  * Walks the chunks of a body (RFC 9112 section 7.1); puts them together at its beginning if `join`.
- * Returns the bytes they take up, 0 if they are not whole, -1 for a mistake; *length is the body's.
+ * Returns the bytes they take up, PART_CUT or PART_BAD; *length is the body's.
  */
 static int64_t response_chunks(char *bytes, size_t n, bool join, size_t *length)
 {
-	size_t at = 0, size;
+	struct span line, name;
+	size_t at = 0;
+	int64_t size, got;
 
 	*length = 0;
 	do {
-		struct span rest = {bytes + at, n - at}, line;
-		size_t digits = 0;
-
-		if (memchr(rest.p, '\n', rest.n) == NULL)
-			return rest.n > 256 ? -1 : 0;
-		if (!response_line(&rest, &line))
-			return -1;
-		for (size = 0; digits < line.n && hex_digit(line.p[digits]) >= 0; digits++)
-			if ((size = size * 16 + (size_t)hex_digit(line.p[digits])) > MAX_ANSWER)
-				return -1;
-		if (digits == 0 || (digits < line.n && line.p[digits] != ';' && line.p[digits] != ' '))
-			return -1;
-		at = n - rest.n;
+		got = response_chunk_line((struct span){bytes + at, n - at}, &line);
+		size = got > 0 ? response_chunk_size(line) : 0;
+		if (got < 0 || size < 0)
+			return got < 0 ? got : PART_BAD;
+		at += (size_t)got;
 		if (size == 0)
 			break;
-		if (n - at < size + 2)
-			return 0;
+		if (n - at < (size_t)size + 2)
+			return PART_CUT;
 		if (memcmp(bytes + at + size, "\r\n", 2) != 0)
-			return -1;
+			return PART_BAD;
 		if (join)
-			memmove(bytes + *length, bytes + at, size);
-		*length += size;
-		at += size + 2;
+			memmove(bytes + *length, bytes + at, (size_t)size);
+		*length += (size_t)size;
+		at += (size_t)size + 2;
 	} while (true);
-	for (;;) { /* trailers, and the empty line behind them */
-		struct span rest = {bytes + at, n - at}, line;
+	for (;; at += (size_t)got) { /* trailers, and the empty line behind them */
+		struct span rest = {bytes + at, n - at};
 
-		if (rest.n == 0 || memchr(rest.p, '\n', rest.n) == NULL)
-			return 0;
-		if (!response_line(&rest, &line))
-			return -1;
-		at = n - rest.n;
+		got = response_chunk_line(rest, &line);
+		if (got < 0)
+			return got;
 		if (line.n == 0)
-			return (int64_t)at;
+			return (int64_t)at + got;
+		if (!response_field(&rest, &name, &line))
+			return PART_BAD;
 	}
 }
 
-/* The body, once the head is known. Returns as http_response, for the body alone. */
+/* The body, once the head is known. Returns its bytes, framing and all, PART_CUT or PART_BAD. */
 static int64_t response_body(char *bytes, size_t n, bool ended, const struct response_framing *f, struct http_response *r)
 {
 	size_t length = 0;
-	int64_t got;
+	int64_t got = 0;
 
 	if (r->status == 204 || r->status == 304) {
-		r->body = (struct span){bytes, 0};
-		return 0;
-	}
-	if (f->lengths.encodings > 0) {
+		length = 0;
+	} else if (f->lengths.encodings > 0) {
 		got = response_chunks(bytes, n, false, &length);
 		if (got > 0)
 			response_chunks(bytes, n, true, &length);
-		r->body = (struct span){bytes, length};
-		return got > 0 ? got : got < 0 ? -2 : -1;
+	} else if (f->length >= 0) {
+		length = (size_t)f->length;
+		got = n >= length ? f->length : PART_CUT;
+	} else {
+		r->keep_alive = false;
+		length = n;
+		got = ended ? (int64_t)n : PART_CUT;
 	}
-	if (f->length >= 0) {
-		r->body = (struct span){bytes, (size_t)f->length};
-		return n >= (size_t)f->length ? f->length : -1;
-	}
-	r->keep_alive = false;
-	r->body = (struct span){bytes, n};
-	return ended ? (int64_t)n : -1;
+	r->body = (struct span){bytes, length};
+	return got;
+}
+
+/* Can this still become a head of HTTP/1.x? */
+static bool response_possible(struct span s)
+{
+	for (size_t i = 0; i < s.n; i++)
+		if ((i < 7 && s.p[i] != "HTTP/1."[i]) || (s.p[i] == '\n' && s.p[i - 1] != '\r'))
+			return false;
+	return true;
 }
 
 int64_t http_response(char *bytes, size_t n, bool ended, struct http_response *r)
@@ -1691,17 +1746,13 @@ int64_t http_response(char *bytes, size_t n, bool ended, struct http_response *r
 	size_t at = 0;
 	int64_t got;
 
-	*r = (struct http_response){0};
 	do {
 		const char *end = memmem(bytes + at, n - at, "\r\n\r\n", 4);
-		size_t head;
+		size_t head = end == NULL ? 0 : (size_t)(end - bytes) + 2 - at;
 
-		if (end == NULL) {
-			size_t shown = n - at < 7 ? n - at : 7;
-
-			return memcmp(bytes + at, "HTTP/1.", shown) == 0 ? 0 : -1;
-		}
-		head = (size_t)(end - bytes) + 2 - at;
+		*r = (struct http_response){0};
+		if (end == NULL)
+			return response_possible((struct span){bytes + at, n - at}) ? 0 : -1;
 		if (!response_head((struct span){bytes + at, head}, r, &framing)) {
 			r->status = 0;
 			return -1;
@@ -1709,9 +1760,7 @@ int64_t http_response(char *bytes, size_t n, bool ended, struct http_response *r
 		at += head + 2;
 	} while (r->status < 200);
 	got = response_body(bytes + at, n - at, ended, &framing, r);
-	if (got < 0)
-		return got == -1 ? 0 : -1;
-	return (int64_t)at + got;
+	return got >= 0 ? (int64_t)at + got : got == PART_CUT ? 0 : -1;
 }
 
 /* ============================================================================================
@@ -3946,22 +3995,24 @@ struct names {
 	struct span list[MAX_CLAIMS];
 	int count;
 	struct buf text;
-	char bytes[MAX_TICKET];
+	char bytes[MAX_TOKEN];
 };
 
-/* Reads the name of the next member. False if it was there before, or there are too many. */
-static bool names_next(struct names *names, struct json *j, struct span *name)
+/* Reads the name of the next member. */
+static enum refusal names_next(struct names *names, struct json *j, struct span *name)
 {
 	size_t from = names->text.len;
 
-	if (names->count == MAX_CLAIMS || !json_key(j, &names->text) || names->text.failed)
-		return false;
+	if (names->count == MAX_CLAIMS)
+		return REFUSE_ticket_claim;
+	if (!json_key(j, &names->text)) /* half of a surrogate pair: json_value lets it pass */
+		return REFUSE_ticket_json;
 	*name = (struct span){names->text.data + from, names->text.len - from};
 	for (int i = 0; i < names->count; i++)
 		if (span_same(names->list[i], *name))
-			return false;
+			return REFUSE_ticket_duplicate;
 	names->list[names->count++] = *name;
-	return true;
+	return REFUSE_NONE;
 }
 
 /* One part of a ticket decoded: it must be one JSON object. */
@@ -3990,9 +4041,10 @@ static enum refusal ticket_header(struct span text)
 	while (json_more(&j, '}')) {
 		char bytes[8];
 		struct buf value = buf_fixed(bytes, sizeof bytes);
+		enum refusal why = names_next(&names, &j, &name);
 
-		if (!names_next(&names, &j, &name))
-			return REFUSE_ticket_duplicate;
+		if (why != REFUSE_NONE)
+			return why;
 		if (span_is(name, "crit"))
 			return REFUSE_ticket_critical;
 		if (!span_is(name, "alg"))
@@ -4018,10 +4070,11 @@ static enum refusal ticket_claims(struct span text, struct identity *who)
 	names.text = buf_fixed(names.bytes, sizeof names.bytes);
 	json_open(&j, '{');
 	while (json_more(&j, '}')) {
+		enum refusal why = names_next(&names, &j, &name);
 		size_t i = 0;
 
-		if (!names_next(&names, &j, &name))
-			return names.count == MAX_CLAIMS ? REFUSE_ticket_claim : REFUSE_ticket_duplicate;
+		if (why != REFUSE_NONE)
+			return why;
 		while (i < COUNT && !span_is(name, members[i].name))
 			i++;
 		if (i == COUNT ? !json_value(&j, NULL) : !members[i].read(&j, who))
@@ -4050,25 +4103,26 @@ enum refusal ticket_read(struct span ticket, const struct hmac_key *keys, int co
 {
 	struct span rest = ticket, header = span_cut(&rest, '.'), claims = span_cut(&rest, '.');
 	struct span is_signed = {ticket.p, header.n + 1 + claims.n};
-	char bytes[MAX_TICKET], mac_bytes[33];
-	struct buf text = buf_fixed(bytes, sizeof bytes), mac = buf_fixed(mac_bytes, sizeof mac_bytes);
+	char bytes[MAX_TOKEN];
+	struct buf text = buf_fixed(bytes, sizeof bytes);
 	enum refusal why;
 	uint8_t right[32];
 	bool good = false;
 
 	identity_begin(who);
-	if (ticket.n > MAX_TICKET || header.n == 0 || claims.n == 0 || rest.n == 0 || memchr(rest.p, '.', rest.n) != NULL)
+	if (ticket.n > MAX_TOKEN || header.n == 0 || claims.n == 0 || rest.n == 0 || memchr(rest.p, '.', rest.n) != NULL)
 		return REFUSE_ticket_form;
 	why = ticket_part(header, &text);
 	if (why == REFUSE_NONE)
 		why = ticket_header(buf_view(&text));
 	if (why != REFUSE_NONE)
 		return why;
-	if (!base64url(rest, &mac) && !mac.failed)
+	buf_clear(&text);
+	if (!base64url(rest, &text))
 		return REFUSE_ticket_encoding;
-	for (int i = 0; mac.len == sizeof right && i < count; i++) {
+	for (int i = 0; text.len == sizeof right && i < count; i++) {
 		hmac_sha256(&keys[i], is_signed, right);
-		good |= same_secret(right, (const uint8_t *)mac.data);
+		good |= same_secret(right, (const uint8_t *)text.data);
 	}
 	if (!good)
 		return REFUSE_ticket_signature;
@@ -4092,7 +4146,7 @@ int ticket_keys_read(struct span text, struct hmac_key keys[MAX_KEYS], struct bu
 			line.n--;
 		if (line.n == 0)
 			continue;
-		if (span_trim(line).n != line.n)
+		if (span_trim(line).n != line.n || line.p[line.n - 1] == '\r')
 			what = "a key must not begin or end with white space";
 		else if (line.n < 32)
 			what = "a key must be at least 32 bytes long";
@@ -4451,6 +4505,7 @@ enum {
 	DENIAL_MS = 5000,          /* a token that was denied is not asked about again ... */
 	FAILURE_MS = 1000,         /* ... nor one about which Django could not be asked */
 	QUEUE_TIMEOUTS = 10,       /* a question waits for so many --auth-timeout in the queue */
+	LATE_MS = 30000,           /* an answer that nobody waits for any more is waited for so long */
 	AGAIN_MOST = 5,            /* answers to one question that revocations overtook */
 	LINK_IDLE_MS = 5000        /* a link that is not used is closed */
 };
@@ -4542,11 +4597,9 @@ static uint32_t question_new(struct server *s, const uint8_t key[32], bool refre
 	return i;
 }
 
-/* It is over: who waits is woken, and looks for the answer in the coming walk over `unread`. */
-static void question_end(struct server *s, uint32_t question)
+/* Who waits is woken, and looks for the answer in the coming walk over `unread`. */
+static void question_wake(struct server *s, struct question *q)
 {
-	struct question *q = &s->questions[question];
-
 	while (q->first != 0) {
 		struct conn *c = &s->conns[q->first];
 
@@ -4554,6 +4607,13 @@ static void question_end(struct server *s, uint32_t question)
 		c->since_ms = (uint32_t)s->now_ms;
 		set_add(&s->unread, conn_number(s, c));
 	}
+}
+
+static void question_end(struct server *s, uint32_t question)
+{
+	struct question *q = &s->questions[question];
+
+	question_wake(s, q);
 	table_remove(&s->questions_by_key, question);
 	*(q->refresh ? &s->refreshes_waiting : &s->questions_waiting) -= 1;
 	*q = (struct question){.next = s->questions_free};
@@ -4567,6 +4627,8 @@ static enum refusal conn_wait(struct server *s, struct conn *c, const uint8_t ke
 
 	if (question == 0 && s->questions_waiting >= s->opt.auth_queue)
 		return REFUSE_auth_queue_full;
+	if (question != 0 && s->questions[question].late)
+		return REFUSE_auth_failed;
 	if (question == 0)
 		question = question_new(s, key, false);
 	next = s->questions[question].first;
@@ -4608,6 +4670,7 @@ static uint32_t user_refresh(struct server *s, uint32_t user)
 		if (x->authority != BY_DJANGO)
 			continue;
 		streams += x->streams;
+		x->pressing = true;
 		x->until_ms = -1;
 		x->due_ms = s->now_ms;
 		if (x->streams > 0)
@@ -4631,12 +4694,12 @@ static const char *status_hint(int64_t status)
 }
 
 /*
- * Django was asked in vain. New streams are put off, live ones stay as they are. detail is NULL or
- * says more, and so does the number: a status, or the byte of an answer.
+ * Django was asked in vain: said, counted, and those who wait are put off. Live streams stay as they
+ * are, and are asked about again before long. detail is NULL or says more, and so does the number: a
+ * status, or the byte of an answer.
  */
-static void question_failed(struct server *s, uint32_t question, enum auth_failure why, const char *detail, int64_t number)
+static void question_vain(struct server *s, struct question *q, enum auth_failure why, const char *detail, int64_t number)
 {
-	struct question *q = &s->questions[question];
 	uint32_t session = session_find(s, q->key);
 	struct buf *b = log_flood(s, LOG_ERROR, FLOOD_auth, "auth_failed");
 
@@ -4650,7 +4713,15 @@ static void question_failed(struct server *s, uint32_t question, enum auth_failu
 	verdict_put(s, q->key, why == AUTH_roles ? REFUSE_too_many_roles : why == AUTH_memory ? REFUSE_no_memory
 		: REFUSE_auth_failed, FAILURE_MS);
 	if (session != 0)
-		session_due(s, session, s->opt.auth_refresh / 10);
+		session_due(s, session, s->sessions[session].pressing ? FAILURE_MS : s->opt.auth_refresh / 10);
+	question_wake(s, q);
+}
+
+/* The same, and the question is over; of a late one it was said before. */
+static void question_failed(struct server *s, uint32_t question, enum auth_failure why, const char *detail, int64_t number)
+{
+	if (!s->questions[question].late)
+		question_vain(s, &s->questions[question], why, detail, number);
 	question_end(s, question);
 }
 
@@ -4677,6 +4748,7 @@ static void question_again(struct server *s, uint32_t question)
 		return;
 	}
 	q->since_ms = s->now_ms;
+	q->late = false;
 	queue_push_front(s, q->refresh ? &s->refreshes : &s->connects, question);
 }
 
@@ -4698,6 +4770,7 @@ static void question_allowed(struct server *s, uint32_t question, const struct i
 		return;
 	}
 	s->count.allowed++;
+	s->sessions[session].pressing = false;
 	s->sessions[session].until_ms = s->now_ms + (keep_ms < MAX_AGE_MOST_MS ? keep_ms : MAX_AGE_MOST_MS);
 	session_due(s, session, s->opt.auth_refresh);
 	question_end(s, question);
@@ -4763,7 +4836,7 @@ static uint32_t link_release(struct server *s, struct link *l)
  */
 static void link_fail(struct server *s, struct link *l, enum auth_failure why, const char *detail)
 {
-	bool stale = why == AUTH_closed && l->reused && l->in.len == 0;
+	bool stale = why == AUTH_closed && l->reused && l->in.len == 0 && !s->questions[l->question].late;
 	struct http_response r = {0};
 	uint32_t question;
 
@@ -5018,21 +5091,48 @@ static void questions_turn(struct server *s)
 	}
 }
 
+/*
+ * Django takes its time. Those who wait are put off, but the link stays with the question: Django is
+ * still at it, and would get one question too many. Its answer, when it comes, is good for who comes back.
+ */
+static void link_late(struct server *s, struct link *l, int64_t waited_ms)
+{
+	struct question *q = &s->questions[l->question];
+	struct http_response r = {0};
+
+	if (l->in.len > 0)
+		http_response(l->in.data, l->in.len, false, &r);
+	if (r.status != 0 || waited_ms >= LATE_MS) {
+		link_fail(s, l, AUTH_timeout, NULL); /* it has answered, or never will */
+	} else if (!q->late) {
+		question_vain(s, q, AUTH_timeout, NULL, 0);
+		q->late = true;
+	}
+}
+
+/* Questions that waited for too long without being asked. */
+static void queue_expire(struct server *s, struct queue *queue)
+{
+	while (queue->first != 0
+		&& s->now_ms - s->questions[queue->first].since_ms >= QUEUE_TIMEOUTS * s->opt.auth_timeout)
+		question_failed(s, queue_pop(s, queue), AUTH_queue, NULL, 0);
+}
+
 /* What took too long. */
 static void questions_tick(struct server *s)
 {
 	s->links_rest = false;
 	for (int i = 0; i < MAX_LINKS; i++) {
 		struct link *l = &s->links[i];
+		int64_t waited_ms = s->now_ms - l->since_ms;
 
-		if (l->fd >= 0 && l->question != 0 && s->now_ms - l->since_ms >= s->opt.auth_timeout)
-			link_fail(s, l, AUTH_timeout, NULL);
-		else if (l->fd >= 0 && l->question == 0 && s->now_ms - l->since_ms >= LINK_IDLE_MS)
+		if (l->fd >= 0 && l->question != 0 && waited_ms >= s->opt.auth_timeout)
+			link_late(s, l, waited_ms);
+		else if (l->fd >= 0 && l->question == 0 && waited_ms >= LINK_IDLE_MS)
 			link_close(s, l);
 	}
-	while (s->connects.first != 0
-		&& s->now_ms - s->questions[s->connects.first].since_ms >= QUEUE_TIMEOUTS * s->opt.auth_timeout)
-		question_failed(s, queue_pop(s, &s->connects), AUTH_queue, NULL, 0);
+	queue_expire(s, &s->connects);
+	queue_expire(s, &s->refreshes);
 	sessions_expire(s);
 }
 
@@ -5068,7 +5168,7 @@ static enum refusal auth_check(struct server *s, struct span token, uint8_t key[
 	if (*session != 0 && session_good(s, *session))
 		return REFUSE_NONE;
 	*session = 0;
-	if (s->opt.auth_url[0] == '\0')
+	if (s->opt.auth_url[0] == '\0' || token.n > MAX_TOKEN)
 		return REFUSE_unknown_token;
 	verdict = verdict_find(s, key);
 	if (verdict != 0 && s->verdicts[verdict].until_ms >= s->now_ms)

@@ -31,7 +31,7 @@ enum {
 	MAX_HEADERS = 100,  /* header lines in a request */
 	MAX_LISTEN = 16,    /* values of a repeatable option */
 	MAX_TOKENS = 100000, /* lines of a token file */
-	MAX_TICKET = 4096,  /* bytes of a ticket */
+	MAX_TOKEN = 4096,   /* bytes of a ticket, or of a token that Django is asked about */
 	MAX_CLAIMS = 64,    /* members of a ticket's header, or of its claims */
 	MAX_KEYS = 16,      /* keys tickets may be signed with */
 	MAX_LINKS = 16,     /* connections to Django */
@@ -541,6 +541,7 @@ struct session {
 	uint32_t older, newer; /* its neighbours among those that are cached */
 	uint8_t authority;
 	bool listed; /* BY_FILE: stands in the token file that was read last */
+	bool pressing; /* BY_DJANGO: a datagram said that it has changed, and Django has not answered yet */
 	bool cached; /* has no streams, and waits for one until until_ms */
 };
 
@@ -682,6 +683,7 @@ struct question {
 	int64_t since_ms;  /* queued, then asked, at this time */
 	uint64_t order;    /* of server.order, when it was asked */
 	bool refresh;      /* about a live stream */
+	bool late;         /* still with Django, but nobody waits: --auth-timeout is over */
 	bool resent;       /* once more, because the connection was closed under it */
 	uint8_t again;     /* how often the answer was too old */
 };

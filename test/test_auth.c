@@ -378,9 +378,88 @@ Test(auth, django_that_does_not_answer_has_a_second)
 	cr_expect_eq(client_conn(fd)->state, CONN_WAIT);
 	world_pass(200);
 	expect_put_off(fd);
-	cr_expect_not(world.fds[link].open, "an answer that comes later must not be taken for another's");
 	expect_live(live);
 	cr_expect_eq(world.server->count.failed[AUTH_timeout], 1);
+	expect_put_off(asks_for_stream("slow"));
+	world_pass(3000);
+	expect_put_off(asks_for_stream("slow")); /* Django is still at it */
+	django_not_asked();
+	django_allows(link, "{\"user\":9}"); /* at last: good for who comes back */
+	fd = stream_open("slow");
+	cr_expect_not_null(strstr(log_hears(), "user=9 streams=1"));
+	cr_expect_eq(world.server->asked, 0);
+	world_stop();
+}
+
+Test(auth, A21_django_that_is_slow_is_not_asked_more_at_a_time)
+{
+	world_start(NULL, URL, "--auth-connections", "3", NULL);
+	for (int i = 0; i < 50; i++) {
+		char token[16];
+		int link;
+
+		snprintf(token, sizeof token, "t%d", i);
+		asks_for_stream(token);
+		world_pass(500);
+		while (django_hears(&link) != NULL)
+			;
+		cr_expect_leq(django_links(), 3, "a question that timed out is still with Django");
+	}
+	cr_expect_eq(world.connects, 3);
+	world_pass(10000); /* after half a minute they are given up */
+	cr_expect_gt(world.connects, 3);
+	cr_expect_leq(django_links(), 3);
+	world_stop();
+}
+
+Test(auth, A13_a_token_of_more_than_4_kB_is_refused_unasked)
+{
+	static char request[9000];
+	int fd;
+
+	start();
+	for (int n = 4096; n <= 4097; n++) {
+		fd = client_open();
+		snprintf(request, sizeof request, "GET /api/v1/sse/events/ HTTP/1.1\r\nHost: a\r\nAuthorization: Token %0*d\r\n\r\n", n, 7);
+		client_says(fd, request);
+		cr_expect_eq(client_conn(fd)->state == CONN_WAIT, n == 4096);
+	}
+	expect_refused(fd);
+	world_stop();
+}
+
+Test(auth, a_refresh_that_fails_is_tried_again_at_once_if_somebody_asked_for_it)
+{
+	int fd;
+
+	start();
+	fd = stream_allowed("abc", MANAGER);
+	django_says("{\"op\":\"refresh\",\"user\":7}");
+	django_answers(django_asked("abc"), "500 Oops", "", "");
+	world_pass(3100);
+	django_allows(django_asked("abc"), "{\"user\":7,\"roles\":[\"foreman\"]}");
+	cr_expect(gets_event_for(fd, "foreman"));
+	world_pass(10000);
+	django_not_asked();
+	world_stop();
+}
+
+Test(auth, the_last_of_many_refreshes_counts)
+{
+	int fd, link, asked = 0;
+
+	start();
+	fd = stream_allowed("abc", MANAGER);
+	django_says("{\"op\":\"refresh\",\"user\":7}");
+	for (; asked < 20; asked++) {
+		world_pass(asked == 0 ? 0 : 2500);
+		link = django_asked("abc");
+		django_says("{\"op\":\"refresh\",\"user\":7}");
+		django_allows(link, MANAGER);
+	}
+	world_pass(2500);
+	django_allows(django_asked("abc"), "{\"user\":7,\"roles\":[\"foreman\"]}");
+	cr_expect(gets_event_for(fd, "foreman") && !gets_event_for(fd, "manager"));
 	world_stop();
 }
 
@@ -558,7 +637,8 @@ Test(auth, who_waits_too_long_in_the_queue_is_put_off)
 	world_pass(10500); /* Django is silent: ten questions have failed by then */
 	expect_put_off(fd);
 	cr_expect_gt(world.server->count.failed[AUTH_queue], 10);
-	cr_expect_eq(world.server->questions_waiting, world.server->count.connections - world.server->count.refused[REFUSE_auth_failed]);
+	cr_expect_eq(world.server->count.refused[REFUSE_auth_failed], 30);
+	cr_expect_eq(world.server->questions_waiting, 1, "the one that Django has");
 	world_stop();
 }
 
