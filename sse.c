@@ -2222,8 +2222,12 @@ static char *file_read(const char *path, size_t most, size_t *bytes)
 	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK), saved;
 	struct buf b = buf_growable();
 	char part[4096];
+	struct stat st;
 	ssize_t n = -1;
 
+	/* Room for all of it at once: realloc would leave copies behind, of what may be secret. */
+	if (fd >= 0 && fstat(fd, &st) == 0 && st.st_size > 0 && (size_t)st.st_size <= most)
+		buf_room(&b, (size_t)st.st_size + 1);
 	while (fd >= 0 && !b.failed && b.len <= most && (n = read(fd, part, sizeof part)) > 0)
 		buf_bytes(&b, part, (size_t)n);
 	saved = n < 0 ? errno : b.failed ? ENOMEM : EFBIG;
@@ -2776,6 +2780,12 @@ static bool roles_take(struct server *s, const struct span *names, int count, ui
 	return true;
 }
 
+/* What a token is known by: its SHA-256, begun with a secret, so that no outsider can aim at a table. */
+static void token_key(const struct server *s, struct span token, uint8_t key[32])
+{
+	sha256_after(s->seal.inner, 64, token, key);
+}
+
 static uint32_t session_hash(const uint8_t key[32])
 {
 	uint32_t hash;
@@ -2914,13 +2924,15 @@ static void session_rest(struct server *s, uint32_t session)
 {
 	struct session *x = &s->sessions[session];
 
-	if (x->user == 0 || x->streams > 0 || x->authority == BY_FILE || x->cached)
+	if (x->user == 0 || x->streams > 0 || x->authority == BY_FILE)
+		return;
+	hold_free(&x->token);
+	if (x->cached)
 		return;
 	if (x->until_ms < s->now_ms) {
 		session_drop(s, session);
 		return;
 	}
-	hold_free(&x->token);
 	x->cached = true;
 	x->older = s->cache_last;
 	*(x->older != 0 ? &s->sessions[x->older].newer : &s->cache_first) = session;
@@ -3701,11 +3713,19 @@ static uint32_t session_revoke(struct server *s, uint32_t session)
 /* The same for all sessions of a user. */
 static uint32_t user_revoke(struct server *s, uint32_t user)
 {
-	uint32_t ended = 0, next;
+	uint32_t ended = s->users[user].streams, next;
 
+	for (uint32_t i = s->users[user].first_session; i != 0; i = s->sessions[i].next) {
+		s->sessions[i].until_ms = -1;
+		session_uncache(s, i);
+	}
+	for (uint32_t i = s->users[user].first; i != 0; i = next) {
+		next = s->conns[i].u.stream.next;
+		stream_revoke(s, &s->conns[i]);
+	}
 	for (uint32_t i = s->users[user].first_session; i != 0; i = next) {
 		next = s->sessions[i].next;
-		ended += session_revoke(s, i);
+		session_rest(s, i);
 	}
 	return ended;
 }
@@ -3728,106 +3748,150 @@ static void session_set_roles(struct server *s, uint32_t session, uint64_t roles
 	}
 	x->roles = roles;
 	roles_release(s, before);
-	if (before != roles && x->streams > 0) {
-		struct buf *b = log_begin(s, LOG_INFO, "roles_changed");
+}
 
-		log_span(b, "user", user_id(&s->users[x->user]));
-		log_number(b, "streams", x->streams);
-		log_end(s);
+/* Roles that are not among these names end at once: there may be no room for the new ones before. */
+static void session_shrink_roles(struct server *s, uint32_t session, const struct identity *who)
+{
+	uint64_t kept = 0;
+
+	for (int i = 0; i < who->role_count; i++) {
+		int role = role_find(s, who->roles[i]);
+
+		if (role >= 0)
+			kept |= s->sessions[session].roles & UINT64_C(1) << role;
 	}
+	for (uint64_t rest = kept; rest != 0; rest &= rest - 1)
+		s->roles[__builtin_ctzll(rest)].sessions++;
+	session_set_roles(s, session, kept);
+}
+
+static void session_log_roles(struct server *s, uint32_t session)
+{
+	const struct session *x = &s->sessions[session];
+	struct buf *b;
+
+	if (x->streams == 0)
+		return;
+	b = log_begin(s, LOG_INFO, "roles_changed");
+	log_span(b, "user", user_id(&s->users[x->user]));
+	log_number(b, "streams", x->streams);
+	log_end(s);
+}
+
+/* A session of this token and user. One of another user is taken back. */
+static uint32_t session_of(struct server *s, const uint8_t key[32], uint32_t user)
+{
+	uint32_t session = session_find(s, key);
+
+	if (session != 0 && s->sessions[session].user != user) {
+		session_revoke(s, session);
+		session = 0;
+	}
+	return session != 0 ? session : session_new(s, key, user);
 }
 
 /*
  * What an authority says takes effect: *session is the session of this token from now on, with these
- * roles, also on the streams it has. If the token has become another user's, they end.
+ * roles, also on the streams it has. If the token has become another user's, they end. What stands in
+ * the token file stays as it is.
  */
 static enum refusal session_apply(struct server *s, const uint8_t key[32], const struct identity *who,
 	enum authority by, uint32_t *session)
 {
-	uint32_t user = user_get(s, who->user), i = session_find(s, key);
+	uint32_t user, i = session_find(s, key);
 	struct hold *sid = NULL;
 	enum refusal why = REFUSE_NONE;
-	uint64_t roles;
+	uint64_t roles, before, kept;
 
+	*session = i;
+	if (i != 0 && s->sessions[i].authority == BY_FILE)
+		return REFUSE_NONE;
 	*session = 0;
-	if (user == 0)
-		return REFUSE_no_memory;
-	s->users[user].sessions++; /* held until the end of this */
 	if (who->expire_at != 0 && who->expire_at * 1000 <= s->wall_ms)
-		why = REFUSE_ended_token;
-	else if (who->sid.n > 0 && !hold_append(&sid, who->sid.p, who->sid.n))
-		why = REFUSE_no_memory;
-	else if (!roles_take(s, who->roles, who->role_count, &roles))
-		why = REFUSE_too_many_roles;
-	if (why == REFUSE_NONE) {
-		if (i != 0 && s->sessions[i].user != user) {
-			session_revoke(s, i);
-			i = 0;
-		}
-		if (i == 0)
-			i = session_new(s, key, user);
+		return REFUSE_ended_token;
+	if (who->sid.n > 0 && !hold_append(&sid, who->sid.p, who->sid.n))
+		return REFUSE_no_memory;
+	user = user_get(s, who->user);
+	if (user == 0) {
+		hold_free(&sid);
+		return REFUSE_no_memory;
+	}
+	i = session_of(s, key, user);
+	s->sessions[i].authority = (uint8_t)by;
+	before = s->sessions[i].roles;
+	session_shrink_roles(s, i, who);
+	kept = s->sessions[i].roles;
+	if (roles_take(s, who->roles, who->role_count, &roles)) {
 		session_set_roles(s, i, roles);
 		session_name(s, i, sid);
 		s->sessions[i].expire_at = who->expire_at;
-		s->sessions[i].authority = (uint8_t)by;
 		*session = i;
 	} else {
 		hold_free(&sid);
+		s->sessions[i].until_ms = -1;
+		why = REFUSE_too_many_roles;
 	}
-	user_release(s, user);
+	if (kept != before || s->sessions[i].roles != kept) /* a bit may mean another role now */
+		session_log_roles(s, i);
+	if (why != REFUSE_NONE)
+		session_rest(s, i);
 	return why;
 }
 
-/* The record of who was revoked lately; 0: nobody remembers. */
-static uint32_t tombstone_find(const struct server *s, enum tombstone_kind kind, struct span id)
+/* The record of who was revoked lately; NULL: nobody remembers. */
+static struct tombstone *tombstone_find(const struct server *s, enum tombstone_kind kind, struct span id)
 {
+	const struct tombstones *all = &s->tombstones[kind];
 	uint32_t hash = hash_span(s->hash_key, id), at = 0, i;
 
-	while ((i = table_next(&s->tombstones_by_id.table, hash, &at)) != 0) {
-		const struct tombstone *t = &s->tombstones[i];
+	while ((i = table_next(&all->by_id.table, hash, &at)) != 0) {
+		struct tombstone *t = &all->list[i];
 
-		if (t->kind == kind && span_same((struct span){t->id, t->bytes}, id))
-			break;
+		if (!t->outdated && span_same((struct span){t->id, t->bytes}, id))
+			return t;
 	}
-	return i;
+	return NULL;
 }
 
+/* The newest is the last to be forgotten: one that was there before stays only to be overwritten in turn. */
 static void tombstone_put(struct server *s, enum tombstone_kind kind, struct span id)
 {
-	uint32_t i = tombstone_find(s, kind, id);
-	struct tombstone *t;
+	struct tombstones *all = &s->tombstones[kind];
+	struct tombstone *t = tombstone_find(s, kind, id);
+	uint32_t i;
 
-	if (i == 0) {
-		i = recent_take(&s->tombstones_by_id);
-		t = &s->tombstones[i];
-		*t = (struct tombstone){.hash = hash_span(s->hash_key, id), .kind = (uint8_t)kind, .bytes = (uint8_t)id.n};
-		memcpy(t->id, id.p, id.n);
-		table_add(&s->tombstones_by_id.table, i);
-	}
-	s->tombstones[i].order = ++s->order;
-	s->tombstones[i].wall_ms = s->wall_ms;
+	if (t != NULL)
+		t->outdated = true;
+	i = recent_take(&all->by_id);
+	t = &all->list[i];
+	*t = (struct tombstone){.hash = hash_span(s->hash_key, id), .bytes = (uint8_t)id.n, .order = ++s->order,
+		.wall_ms = s->wall_ms};
+	memcpy(t->id, id.p, id.n);
+	table_add(&all->by_id.table, i);
 }
 
 /* Was this user or sid revoked after a ticket of this age was made? Without iat it may be of any age. */
 static bool identity_revoked(const struct server *s, const struct identity *who)
 {
-	uint32_t user = tombstone_find(s, TOMB_USER, who->user);
-	uint32_t sid = who->sid.n > 0 ? tombstone_find(s, TOMB_SID, who->sid) : 0;
+	const struct tombstone *user = tombstone_find(s, TOMB_USER, who->user);
+	const struct tombstone *sid = who->sid.n > 0 ? tombstone_find(s, TOMB_SID, who->sid) : NULL;
 
-	return (user != 0 && s->tombstones[user].wall_ms >= who->iat * 1000)
-		|| (sid != 0 && s->tombstones[sid].wall_ms >= who->iat * 1000);
+	return (user != NULL && user->wall_ms >= who->iat * 1000) || (sid != NULL && sid->wall_ms >= who->iat * 1000);
+}
+
+static bool tombstone_since(const struct server *s, enum tombstone_kind kind, struct span id, uint64_t order)
+{
+	const struct tombstone *t = tombstone_find(s, kind, id);
+
+	return t != NULL && t->order > order;
 }
 
 /* Did something happen after Django was asked that its answer may not know of? */
 static bool identity_overtaken(const struct server *s, const struct identity *who, uint64_t asked)
 {
-	uint32_t of[] = {tombstone_find(s, TOMB_USER, who->user), tombstone_find(s, TOMB_REFRESH, who->user),
-		who->sid.n > 0 ? tombstone_find(s, TOMB_SID, who->sid) : 0};
-
-	for (size_t i = 0; i < sizeof of / sizeof of[0]; i++)
-		if (of[i] != 0 && s->tombstones[of[i]].order > asked)
-			return true;
-	return false;
+	return tombstone_since(s, TOMB_USER, who->user, asked) || tombstone_since(s, TOMB_REFRESH, who->user, asked)
+		|| (who->sid.n > 0 && tombstone_since(s, TOMB_SID, who->sid, asked));
 }
 
 /* ---- reading what an authority says: members of JSON, into an identity ---- */
@@ -4313,7 +4377,7 @@ static const char *token_roles_check(struct span roles, struct role_names *all)
 }
 
 /* NULL, or what is wrong with the line; its token is never part of that. */
-static const char *token_line_read(struct span text, struct token_line *line, struct role_names *all)
+static const char *token_line_read(const struct server *s, struct span text, struct token_line *line, struct role_names *all)
 {
 	struct span token = span_word(&text);
 
@@ -4327,7 +4391,7 @@ static const char *token_line_read(struct span text, struct token_line *line, st
 		return "a user id must be 1 to 64 bytes of UTF-8, without control characters";
 	if (line->roles.n > 0 && line->roles.p[line->roles.n - 1] == ',')
 		return "a role must be 1 to 64 bytes of UTF-8, without control characters";
-	sha256(token, line->key);
+	token_key(s, token, line->key);
 	return token_roles_check(line->roles, all);
 }
 
@@ -4337,6 +4401,13 @@ static int token_line_order(const void *a, const void *b)
 	int order = memcmp(x->key, y->key, sizeof x->key);
 
 	return order != 0 ? order : x->number - y->number;
+}
+
+static int token_line_number(const void *a, const void *b)
+{
+	const struct token_line *x = a, *y = b;
+
+	return x->number - y->number;
 }
 
 static bool token_file_fail(const struct server *s, int number, const char *what, struct buf *error)
@@ -4352,7 +4423,7 @@ static bool token_file_fail(const struct server *s, int number, const char *what
 	return false;
 }
 
-/* All lines of the text, sorted by key; lines has room for MAX_TOKENS. */
+/* All lines of the text; lines has room for MAX_TOKENS. */
 static bool token_lines_read(struct server *s, struct span text, struct token_line *lines, int *count,
 	struct buf *error)
 {
@@ -4375,7 +4446,7 @@ static bool token_lines_read(struct server *s, struct span text, struct token_li
 			continue;
 		if (*count == MAX_TOKENS)
 			return token_file_fail(s, number, "more than 100000 tokens", error);
-		what = token_line_read(line, &lines[*count], &all);
+		what = token_line_read(s, line, &lines[*count], &all);
 		if (what != NULL)
 			return token_file_fail(s, number, what, error);
 		lines[(*count)++].number = number;
@@ -4384,6 +4455,7 @@ static bool token_lines_read(struct server *s, struct span text, struct token_li
 	for (int i = 1; i < *count; i++)
 		if (memcmp(lines[i].key, lines[i - 1].key, sizeof lines[i].key) == 0)
 			return token_file_fail(s, lines[i].number, "this token stands in an earlier line too", error);
+	qsort(lines, (size_t)*count, sizeof *lines, token_line_number);
 	return true;
 }
 
@@ -4592,7 +4664,7 @@ static uint32_t question_new(struct server *s, const uint8_t key[32], bool refre
 	s->questions[i] = (struct question){.since_ms = s->now_ms, .refresh = refresh};
 	memcpy(s->questions[i].key, key, 32);
 	table_add(&s->questions_by_key, i);
-	*(refresh ? &s->refreshes_waiting : &s->questions_waiting) += 1;
+	*(refresh ? &s->refreshes_open : &s->questions_open) += 1;
 	queue_push(s, refresh ? &s->refreshes : &s->connects, i);
 	return i;
 }
@@ -4615,7 +4687,7 @@ static void question_end(struct server *s, uint32_t question)
 
 	question_wake(s, q);
 	table_remove(&s->questions_by_key, question);
-	*(q->refresh ? &s->refreshes_waiting : &s->questions_waiting) -= 1;
+	*(q->refresh ? &s->refreshes_open : &s->questions_open) -= 1;
 	*q = (struct question){.next = s->questions_free};
 	s->questions_free = question;
 }
@@ -4625,7 +4697,7 @@ static enum refusal conn_wait(struct server *s, struct conn *c, const uint8_t ke
 {
 	uint32_t question = question_find(s, key), next;
 
-	if (question == 0 && s->questions_waiting >= s->opt.auth_queue)
+	if (question == 0 && s->questions_open >= s->opt.auth_queue)
 		return REFUSE_auth_queue_full;
 	if (question != 0 && s->questions[question].late)
 		return REFUSE_auth_failed;
@@ -4648,7 +4720,7 @@ static void question_refresh(struct server *s, uint32_t session)
 {
 	const uint8_t *key = s->sessions[session].key;
 
-	if (s->refreshes_waiting < MAX_REFRESHES && question_find(s, key) == 0)
+	if (s->refreshes_open < MAX_REFRESHES && question_find(s, key) == 0)
 		question_new(s, key, true);
 }
 
@@ -4712,7 +4784,7 @@ static void question_vain(struct server *s, struct question *q, enum auth_failur
 	s->count.failed[why]++;
 	verdict_put(s, q->key, why == AUTH_roles ? REFUSE_too_many_roles : why == AUTH_memory ? REFUSE_no_memory
 		: REFUSE_auth_failed, FAILURE_MS);
-	if (session != 0)
+	if (session != 0 && s->sessions[session].authority == BY_DJANGO)
 		session_due(s, session, s->sessions[session].pressing ? FAILURE_MS : s->opt.auth_refresh / 10);
 	question_wake(s, q);
 }
@@ -4725,16 +4797,15 @@ static void question_failed(struct server *s, uint32_t question, enum auth_failu
 	question_end(s, question);
 }
 
-static void question_denied(struct server *s, uint32_t question)
+/* Django knows what it was asked. */
+static void question_settled(struct server *s, uint64_t *count)
 {
-	struct question *q = &s->questions[question];
-	uint32_t session = session_find(s, q->key);
-
-	s->count.denied++;
-	verdict_put(s, q->key, REFUSE_denied_token, DENIAL_MS);
-	if (session != 0 && s->sessions[session].authority == BY_DJANGO)
-		session_revoke(s, session);
-	question_end(s, question);
+	++*count;
+	if (s->auth_failing) {
+		s->auth_failing = false;
+		log_flood(s, LOG_INFO, FLOOD_auth_again, "auth_answers_again");
+		log_end(s);
+	}
 }
 
 /* The answer is older than a revocation: Django is asked once more. */
@@ -4752,27 +4823,57 @@ static void question_again(struct server *s, uint32_t question)
 	queue_push_front(s, q->refresh ? &s->refreshes : &s->connects, question);
 }
 
+static void question_denied(struct server *s, uint32_t question)
+{
+	struct question *q = &s->questions[question];
+	uint32_t session = session_find(s, q->key);
+
+	if (session != 0 && tombstone_since(s, TOMB_REFRESH, user_id(&s->users[s->sessions[session].user]), q->order)) {
+		question_again(s, question);
+		return;
+	}
+	question_settled(s, &s->count.denied);
+	verdict_put(s, q->key, REFUSE_denied_token, DENIAL_MS);
+	if (session != 0 && s->sessions[session].authority == BY_DJANGO)
+		session_revoke(s, session);
+	question_end(s, question);
+}
+
+/* Django would let in, but says that the time is over: open streams end for that reason. */
+static void question_expired(struct server *s, uint32_t question, const struct identity *who)
+{
+	struct question *q = &s->questions[question];
+	uint32_t session = session_find(s, q->key);
+
+	question_settled(s, &s->count.denied);
+	verdict_put(s, q->key, REFUSE_ended_token, DENIAL_MS);
+	if (session != 0)
+		s->sessions[session].expire_at = who->expire_at;
+	question_end(s, question);
+}
+
 static void question_allowed(struct server *s, uint32_t question, const struct identity *who, int64_t max_age_s)
 {
 	struct question *q = &s->questions[question];
 	int64_t keep_ms = max_age_s < 0 ? MAX_AGE_MS : max_age_s * 1000;
-	uint32_t session = session_find(s, q->key);
-	enum refusal why = REFUSE_NONE;
+	uint32_t session;
+	enum refusal why = session_apply(s, q->key, who, BY_DJANGO, &session);
+	struct session *x = &s->sessions[session];
 
-	if (session == 0 || s->sessions[session].authority != BY_FILE) /* which a HUP may have brought */
-		why = session_apply(s, q->key, who, BY_DJANGO, &session);
 	if (why == REFUSE_ended_token) {
-		question_denied(s, question);
+		question_expired(s, question, who);
 		return;
 	}
 	if (why != REFUSE_NONE) {
 		question_failed(s, question, why == REFUSE_no_memory ? AUTH_memory : AUTH_roles, NULL, 0);
 		return;
 	}
-	s->count.allowed++;
-	s->sessions[session].pressing = false;
-	s->sessions[session].until_ms = s->now_ms + (keep_ms < MAX_AGE_MOST_MS ? keep_ms : MAX_AGE_MOST_MS);
-	session_due(s, session, s->opt.auth_refresh);
+	question_settled(s, &s->count.allowed);
+	if (x->authority == BY_DJANGO) {
+		x->pressing = false;
+		x->until_ms = s->now_ms + (keep_ms < MAX_AGE_MOST_MS ? keep_ms : MAX_AGE_MOST_MS);
+		session_due(s, session, s->opt.auth_refresh);
+	}
 	question_end(s, question);
 	session_rest(s, session);
 }
@@ -4787,31 +4888,31 @@ static void question_answered(struct server *s, uint32_t question, const struct 
 		question_denied(s, question);
 	} else if (r->status != 200) {
 		question_failed(s, question, AUTH_status, status_hint(r->status), r->status);
-		return;
 	} else if ((error = answer_read(r->body, &who, &at)) != NULL) {
 		question_failed(s, question, AUTH_answer, error, (int64_t)at);
-		return;
 	} else if (identity_overtaken(s, &who, s->questions[question].order)) {
 		question_again(s, question);
 	} else {
 		question_allowed(s, question, &who, r->max_age_s);
 	}
-	if (s->auth_failing) {
-		s->auth_failing = false;
-		log_flood(s, LOG_INFO, FLOOD_auth_again, "auth_answers_again");
-		log_end(s);
-	}
 }
 
 /* ---- links ---- */
+
+/* A token is in the one, a sid may be in the other. */
+static void link_wipe(struct link *l)
+{
+	explicit_bzero(l->out.data, l->out.len);
+	explicit_bzero(l->in.data, l->in.len);
+	l->out.len = l->in.len = l->sent = 0;
+	l->out.failed = false;
+}
 
 static void link_close(struct server *s, struct link *l)
 {
 	struct conn *c = &s->conns[l->fd];
 
-	if (l->out.len > 0)
-		explicit_bzero(l->out.data, l->out.len);
-	l->out.len = l->in.len = l->sent = 0;
+	link_wipe(l);
 	c->state = CONN_DEAD; /* conn_reap closes the descriptor: no other may have its number in this turn */
 	set_add(&s->dead, (uint32_t)l->fd);
 	l->fd = -1;
@@ -4825,8 +4926,7 @@ static uint32_t link_release(struct server *s, struct link *l)
 
 	l->question = 0;
 	l->since_ms = s->now_ms;
-	s->asked--;
-	s->asked_refreshes -= s->questions[question].refresh;
+	s->asking--;
 	return question;
 }
 
@@ -4886,6 +4986,12 @@ static bool link_open(struct server *s, struct link *l)
 	return false;
 }
 
+static void token_wipe(struct server *s)
+{
+	explicit_bzero(s->token.data, s->token.len);
+	buf_clear(&s->token);
+}
+
 /* The token a question is about, into s->token, and the target it came by; false: nobody asks any more. */
 static bool question_token(struct server *s, const struct question *q, struct buf *target)
 {
@@ -4898,7 +5004,7 @@ static bool question_token(struct server *s, const struct question *q, struct bu
 		http_parse(hold_view(s->conns[q->first].in), &r);
 		http_token(&r, true, &s->token, &token);
 		if (token.p != s->token.data) {
-			buf_clear(&s->token);
+			token_wipe(s);
 			buf_span(&s->token, token);
 		}
 		http_target_without(&r, "token", target);
@@ -4938,8 +5044,7 @@ static bool question_write(struct server *s, const struct question *q, struct bu
 	}
 	buf_text(b, "\r\nAccept: application/json\r\nUser-Agent: sse/" SSE_VERSION "\r\n\r\n");
 	b->failed |= s->token.failed || s->body.failed;
-	if (s->token.len > 0)
-		explicit_bzero(s->token.data, s->token.len);
+	token_wipe(s);
 	return true;
 }
 
@@ -4972,8 +5077,7 @@ static void link_answered(struct server *s, struct link *l, const struct http_re
 		link_close(s, l);
 		return;
 	}
-	explicit_bzero(l->out.data, l->out.len);
-	l->out.len = l->in.len = l->sent = 0;
+	link_wipe(l);
 	l->reused = true;
 }
 
@@ -5020,28 +5124,28 @@ static bool link_ask(struct server *s, struct link *l, uint32_t question)
 	bool wanted = question_write(s, q, &l->out);
 
 	if (!wanted || l->out.failed) {
-		l->out.len = 0;
+		link_wipe(l);
 		if (wanted)
-			question_failed(s, question, AUTH_request, NULL, 0);
+			question_failed(s, question, AUTH_memory, NULL, 0);
 		else
 			question_end(s, question);
 		return true;
 	}
 	if (l->fd < 0 && !link_open(s, l)) {
-		explicit_bzero(l->out.data, l->out.len);
-		l->out.len = 0;
-		if (errno == EAGAIN) {
+		int error = errno;
+
+		link_wipe(l);
+		if (error == EAGAIN) {
 			queue_push_front(s, q->refresh ? &s->refreshes : &s->connects, question);
 			return false;
 		}
-		question_failed(s, question, AUTH_connect, strerror(errno), 0);
+		question_failed(s, question, AUTH_connect, strerror(error), 0);
 		return true;
 	}
 	q->order = ++s->order;
 	q->since_ms = l->since_ms = s->now_ms;
 	l->question = question;
-	s->asked++;
-	s->asked_refreshes += q->refresh;
+	s->asking++;
 	s->count.questions++;
 	s->count.refreshes += q->first == 0;
 	link_write(s, l);
@@ -5063,13 +5167,13 @@ static struct link *link_pick(struct server *s)
 	return closed;
 }
 
-/* Which is asked next, 0 if none waits. Live streams come first, but get only a quarter of the links
- * while others wait: a role that was taken away must not wait behind ten thousand who come back. */
+/* Which is asked next, 0 if none waits. Every fourth is about a live stream: a role that was taken
+ * away must not wait behind ten thousand who come back, nor hold them up. */
 static uint32_t question_next(struct server *s)
 {
-	bool refresh = s->connects.first == 0 || s->asked_refreshes < (s->opt.auth_connections + 3) / 4;
+	bool refresh = s->refreshes.first != 0 && (s->connects.first == 0 || s->count.questions % 4 == 0);
 
-	if (s->refreshes.first != 0 && refresh)
+	if (refresh)
 		return queue_pop(s, &s->refreshes);
 	return s->connects.first != 0 ? queue_pop(s, &s->connects) : 0;
 }
@@ -5077,7 +5181,7 @@ static uint32_t question_next(struct server *s)
 static bool questions_wait(const struct server *s)
 {
 	return (s->connects.first != 0 || s->refreshes.first != 0) && !s->links_rest
-		&& s->asked < s->opt.auth_connections;
+		&& s->asking < s->opt.auth_connections;
 }
 
 /* Asks as many questions as Django may be asked at a time. */
@@ -5102,8 +5206,8 @@ static void link_late(struct server *s, struct link *l, int64_t waited_ms)
 
 	if (l->in.len > 0)
 		http_response(l->in.data, l->in.len, false, &r);
-	if (r.status != 0 || waited_ms >= LATE_MS) {
-		link_fail(s, l, AUTH_timeout, NULL); /* it has answered, or never will */
+	if (r.status != 0 || waited_ms >= LATE_MS || l->sent < l->out.len) {
+		link_fail(s, l, AUTH_timeout, NULL); /* it has answered, never will, or was not asked yet */
 	} else if (!q->late) {
 		question_vain(s, q, AUTH_timeout, NULL, 0);
 		q->late = true;
@@ -5133,7 +5237,6 @@ static void questions_tick(struct server *s)
 	}
 	queue_expire(s, &s->connects);
 	queue_expire(s, &s->refreshes);
-	sessions_expire(s);
 }
 
 /* Nobody waits any longer for an answer: who wants a stream is put off. */
@@ -5161,7 +5264,7 @@ static enum refusal auth_check(struct server *s, struct span token, uint8_t key[
 	*session = 0;
 	if (token.n == 0)
 		return REFUSE_no_token;
-	sha256(token, key);
+	token_key(s, token, key);
 	if (s->ticket_key_count > 0 && is_ticket(token))
 		return ticket_check(s, token, key, session);
 	*session = session_find(s, key);
@@ -5439,8 +5542,7 @@ static enum refusal request_session(struct server *s, struct conn *c, const stru
 		why = s->draining ? REFUSE_draining : conn_wait(s, c, key, stream && r->method == HTTP_GET);
 	else if (why == REFUSE_NONE && stream && !session_keep_token(s, *session, token))
 		why = REFUSE_no_memory;
-	if (s->token.len > 0)
-		explicit_bzero(s->token.data, s->token.len);
+	token_wipe(s);
 	return why;
 }
 
@@ -6115,6 +6217,7 @@ void tick(struct server *s)
 		tick_conn(s, &s->conns[i]);
 	s->sweep_word = end == words ? 0 : end;
 	questions_tick(s);
+	sessions_expire(s);
 	for (int i = 0; i < s->listener_count; i++)
 		listener_rest(s, &s->listeners[i], false);
 	if (s->spare < 0 && s->listener_count > 0)
@@ -6513,15 +6616,20 @@ static size_t reserve_all(struct server *s)
 	s->verdicts = reserve(s, &at, (MAX_VERDICTS + 1) * sizeof *s->verdicts);
 	s->verdicts_by_key.max = MAX_VERDICTS;
 	reserve_table(s, &at, &s->verdicts_by_key.table, MAX_VERDICTS, s->verdicts, sizeof *s->verdicts);
-	s->tombstones = reserve(s, &at, (MAX_TOMBSTONES + 1) * sizeof *s->tombstones);
-	s->tombstones_by_id.max = MAX_TOMBSTONES;
-	reserve_table(s, &at, &s->tombstones_by_id.table, MAX_TOMBSTONES, s->tombstones, sizeof *s->tombstones);
+	for (int i = 0; i < TOMB_KINDS; i++) {
+		struct tombstones *all = &s->tombstones[i];
+
+		all->list = reserve(s, &at, (MAX_TOMBSTONES + 1) * sizeof *all->list);
+		all->by_id.max = MAX_TOMBSTONES;
+		reserve_table(s, &at, &all->by_id.table, MAX_TOMBSTONES, all->list, sizeof *all->list);
+	}
 	s->questions = reserve(s, &at, questions * sizeof *s->questions);
 	reserve_table(s, &at, &s->questions_by_key, (uint32_t)questions, s->questions, sizeof *s->questions);
 	for (int i = 0; i < MAX_LINKS; i++) {
 		s->links[i].out = buf_fixed(reserve(s, &at, request), request);
 		s->links[i].in = buf_fixed(reserve(s, &at, MAX_ANSWER), MAX_ANSWER);
 	}
+	s->token = buf_fixed(reserve(s, &at, (size_t)s->opt.head), (size_t)s->opt.head);
 	s->intake.bytes = reserve(s, &at, INTAKE_BATCH * (size_t)s->opt.datagram);
 	s->compact = buf_fixed(reserve(s, &at, (size_t)s->opt.datagram), (size_t)s->opt.datagram);
 	return at;
@@ -6549,7 +6657,7 @@ static bool server_reserve(struct server *s, struct buf *error)
 /* Ticks for a walk over all connections: a second, or a quarter of the shortest time to keep. */
 static uint32_t sweep_ticks(const struct options *o)
 {
-	int64_t times[] = {4000, o->keepalive, o->head_timeout, o->idle_timeout, o->write_stall}, least = times[0];
+	int64_t times[] = {4000, o->keepalive, o->head_timeout, o->idle_timeout, o->write_stall, o->auth_refresh}, least = times[0];
 
 	for (size_t i = 1; i < sizeof times / sizeof times[0]; i++)
 		if (times[i] < least)
@@ -6597,7 +6705,7 @@ bool server_init(struct server *s, const struct options *o, const struct sys *sy
 	s->sweep_ticks = sweep_ticks(o);
 	s->crowd_untried = (uint32_t)o->queue;
 	s->crowd_blocked = (uint32_t)(o->queue - o->queue / 2);
-	s->scratch = s->body = s->token = buf_growable();
+	s->scratch = s->body = buf_growable();
 	s->keepalive = buf_fixed(s->keepalive_bytes, sizeof s->keepalive_bytes);
 	s->intake.acks = buf_fixed(s->intake.ack_bytes, sizeof s->intake.ack_bytes);
 	s->users_top = s->sessions_top = s->questions_top = 1;
@@ -6641,7 +6749,6 @@ void server_free(struct server *s)
 			s->sys->close(*fd);
 	buf_free(&s->scratch);
 	buf_free(&s->body);
-	buf_free(&s->token);
 	if (s->memory != NULL)
 		munmap(s->memory, s->memory_bytes);
 	s->memory = NULL;

@@ -38,8 +38,8 @@ enum {
 	MAX_ANSWER = 16384, /* bytes of an answer of Django's, head and body */
 	MAX_CACHED = 16384, /* sessions kept for their max-age without a stream */
 	MAX_VERDICTS = 16384, /* tokens remembered as denied */
-	MAX_TOMBSTONES = 16384, /* users and sids remembered as revoked */
-	MAX_REFRESHES = 64  /* questions about live streams that wait at a time */
+	MAX_TOMBSTONES = 16384, /* remembered as revoked: so many users, so many sids */
+	MAX_REFRESHES = 64  /* questions about live streams that are open at a time */
 };
 
 /* Bytes somewhere else: nothing here owns them, and no NUL ends them. */
@@ -373,7 +373,7 @@ size_t sse_chunk(struct buf *b, struct span body);
 	X(COUNT, auth_connections, "auth-connections", "16", 1, MAX_LINKS, "N", \
 		"questions Django is asked at a time, at the most") \
 	X(COUNT, auth_queue, "auth-queue", "4096", 1, 16000, "N", \
-		"tokens that may wait to be asked about; the next is put off") \
+		"tokens that may wait for Django's answer; the next is put off") \
 	X(DURATION, auth_refresh, "auth-refresh", "5m", 100, 86400000, "TIME", \
 		"Django is asked about a live stream's token again after so long, up to twice that") \
 	X(TEXT, ticket_key_file, "ticket-key-file", "", 0, 4095, "PATH", \
@@ -523,7 +523,7 @@ enum authority {
 
 /*
  * What an authority said about a token: who it is, and in which roles. Keyed by the token's
- * SHA-256, whose first bytes are the hash in the table. The token is kept only where Django will be
+ * SHA-256 (see token_key), whose first bytes are the hash in the table. The token is kept only where Django will be
  * asked about it again, and not in clear: see session_seal.
  */
 struct session {
@@ -665,14 +665,20 @@ struct verdict {
 /* Someone who was revoked lately: what was said of them before that counts no more. */
 struct tombstone {
 	uint32_t hash;
-	uint8_t kind, bytes;
+	uint8_t bytes;
+	bool outdated;   /* there is a newer one */
 	char id[MAX_NAME];
 	uint64_t order;  /* of server.order, when it happened ... */
 	int64_t wall_ms; /* ... and unix time */
 };
 enum tombstone_kind {
 	TOMB_USER, TOMB_SID,
-	TOMB_REFRESH /* a user about whom Django has something new to say: its answers count no more, tickets do */
+	TOMB_REFRESH, /* a user about whom Django has something new to say: its answers count no more, tickets do */
+	TOMB_KINDS
+};
+struct tombstones {
+	struct recent by_id;
+	struct tombstone *list;
 };
 
 /* A question to Django about one token, however many connections wait for the answer. */
@@ -715,7 +721,6 @@ struct link {
 	X(answer, "the answer is not what it must be") \
 	X(stale, "answers were overtaken by revocations") \
 	X(roles, "more than 64 different roles at a time") \
-	X(request, "the request is too long") \
 	X(memory, "no memory")
 enum auth_failure {
 #define X(name, text) AUTH_##name,
@@ -889,15 +894,15 @@ struct server {
 	int ticket_key_count;
 	struct hmac_key seal;
 	uint64_t order; /* counts questions and revocations: which was first? */
-	struct recent verdicts_by_key, tombstones_by_id;
+	struct recent verdicts_by_key;
 	struct verdict *verdicts;
-	struct tombstone *tombstones;
+	struct tombstones tombstones[TOMB_KINDS];
 	struct question *questions;
-	uint32_t questions_top, questions_free, questions_waiting, refreshes_waiting;
+	uint32_t questions_top, questions_free, questions_open, refreshes_open;
 	struct table questions_by_key;
 	struct queue connects, refreshes; /* questions not asked yet */
 	struct link links[MAX_LINKS];
-	int asked, asked_refreshes;       /* questions on their way */
+	int asking;                       /* questions on their way */
 	bool links_rest;                  /* Django's socket takes no more connections: wait for a tick */
 	bool auth_failing;                /* the last question failed */
 	struct sockaddr_storage auth_address;
@@ -908,7 +913,7 @@ struct server {
 	struct intake intake;
 	struct buf scratch;   /* growable: an answer or a frame in the making */
 	struct buf body;      /* growable: what goes into it */
-	struct buf token;     /* growable: a token without its escapes */
+	struct buf token;     /* fixed: a token without its escapes */
 	struct buf compact;   /* fixed, one datagram long: an event's data */
 	struct buf keepalive; /* fixed: the chunk of this tick's keepalive */
 	size_t keepalive_before;

@@ -86,7 +86,7 @@ static bool gets_event_for(int fd, const char *role)
 /* Five to ten minutes later the live streams are asked about again: passes until that is so. */
 static void time_to_refresh(void)
 {
-	for (int passed = 0; world.server->asked == 0; passed += 50) {
+	for (int passed = 0; world.server->asking == 0; passed += 50) {
 		cr_assert_lt(passed, 601000, "nobody is asked about again");
 		world_pass(50);
 	}
@@ -387,7 +387,7 @@ Test(auth, django_that_does_not_answer_has_a_second)
 	django_allows(link, "{\"user\":9}"); /* at last: good for who comes back */
 	fd = stream_open("slow");
 	cr_expect_not_null(strstr(log_hears(), "user=9 streams=1"));
-	cr_expect_eq(world.server->asked, 0);
+	cr_expect_eq(world.server->asking, 0);
 	world_stop();
 }
 
@@ -409,6 +409,24 @@ Test(auth, A21_django_that_is_slow_is_not_asked_more_at_a_time)
 	world_pass(10000); /* after half a minute they are given up */
 	cr_expect_gt(world.connects, 3);
 	cr_expect_leq(django_links(), 3);
+	world_stop();
+}
+
+Test(auth, a_connection_that_is_never_made_does_not_count_as_asked)
+{
+	int fd, connects;
+
+	world_start(NULL, URL, "--auth-connections", "1", NULL);
+	world.link_room = 0; /* the request never gets out */
+	fd = asks_for_stream("abc");
+	world_pass(1100);
+	expect_put_off(fd);
+	connects = world.connects;
+	world.link_room = SIZE_MAX;
+	fd = asks_for_stream("xyz");
+	cr_expect_eq(world.connects, connects + 1);
+	django_allows(django_asked("xyz"), MANAGER);
+	cr_expect_eq(client_conn(fd)->state, CONN_STREAM);
 	world_stop();
 }
 
@@ -593,7 +611,7 @@ Test(auth, A21_django_is_never_asked_more_than_its_share_at_a_time)
 		char user[64];
 
 		snprintf(user, sizeof user, "{\"user\":%d}", answered++);
-		cr_expect_leq(world.server->asked, 5);
+		cr_expect_leq(world.server->asking, 5);
 		django_allows(link, user);
 	}
 	cr_expect_eq(answered, 100);
@@ -638,7 +656,7 @@ Test(auth, who_waits_too_long_in_the_queue_is_put_off)
 	expect_put_off(fd);
 	cr_expect_gt(world.server->count.failed[AUTH_queue], 10);
 	cr_expect_eq(world.server->count.refused[REFUSE_auth_failed], 30);
-	cr_expect_eq(world.server->questions_waiting, 1, "the one that Django has");
+	cr_expect_eq(world.server->questions_open, 1, "the one that Django has");
 	world_stop();
 }
 
@@ -932,46 +950,34 @@ Test(auth, a_backend_error_leaves_a_live_stream_and_is_tried_again_soon)
 	world_stop();
 }
 
-Test(auth, refreshes_do_not_take_the_links_from_those_who_wait)
+Test(auth, live_streams_and_who_waits_get_their_turns)
 {
-	int link, refreshes = 0, connects = 0;
-	const char *question;
+	int refreshes = 0, link;
 
-	world_start(NULL, URL, "--auth-connections", "8", NULL);
-	for (int i = 0; i < 100; i++) {
+	world_start(NULL, URL, "--auth-connections", "1", NULL);
+	for (int i = 0; i < 40; i++) {
 		char token[16], user[32];
 
 		snprintf(token, sizeof token, "t%d", i);
 		snprintf(user, sizeof user, "{\"user\":%d}", i);
 		stream_allowed(token, user);
 	}
-	world_pass(299000);
-	for (int i = 0; i < 20; i++) {
-		char token[16];
+	asks_for_stream("busy");
+	link = django_asked("busy");
+	for (int i = 0; i < 40; i++) {
+		char text[64];
 
-		snprintf(token, sizeof token, "n%d", i);
-		asks_for_stream(token);
+		snprintf(text, sizeof text, "{\"op\":\"refresh\",\"user\":%d}", i);
+		django_says(text);
+		snprintf(text, sizeof text, "n%d", i);
+		asks_for_stream(text);
 	}
-	for (int i = 0; i < 8; i++) {
-		question = django_hears(&link);
-		cr_assert_not_null(question);
-		connects += strstr(question, "Phase: connect") != NULL;
-	}
-	cr_expect_eq(connects, 8);
-	world.now_ms += 301000; /* all are due at once */
-	for (int i = 0; i < 21; i++)
-		world_pass(50); /* the eight have timed out, the others are asked */
-	while ((question = django_hears(&link)) != NULL && refreshes + connects < 200) {
-		int now = 0;
-
-		refreshes += strstr(question, "Phase: refresh") != NULL;
-		connects += strstr(question, "Phase: connect") != NULL;
-		for (int l = 0; l < MAX_LINKS; l++)
-			now += world.server->links[l].question != 0 && world.server->questions[world.server->links[l].question].refresh;
-		cr_expect(now <= 2 || world.server->connects.first == 0, "%d refreshes at a time", now);
+	django_allows(link, MANAGER);
+	for (int i = 0; i < 40; i++) {
+		refreshes += strstr(django_hears(&link), "Phase: refresh") != NULL;
 		django_allows(link, "{\"user\":1}");
 	}
-	cr_expect_gt(refreshes, 10);
+	cr_expect_eq(refreshes, 10, "every fourth question");
 	world_stop();
 }
 
@@ -1068,6 +1074,61 @@ Test(auth, an_answer_older_than_a_revocation_lets_nobody_in)
 		world_pass(1000);
 	}
 	cr_expect_eq(world.server->count.overtaken, 3);
+	world_stop();
+}
+
+Test(auth, the_newest_revocation_is_the_last_to_be_forgotten)
+{
+	int fd, link;
+
+	start();
+	django_says("{\"op\":\"revoke\",\"user\":7}");
+	for (int i = 1; i < MAX_TOMBSTONES; i++) {
+		char text[64];
+
+		snprintf(text, sizeof text, "{\"op\":\"revoke\",\"user\":\"x%d\"}", i);
+		django_says(text);
+	}
+	fd = asks_for_stream("abc");
+	link = django_asked("abc");
+	django_says("{\"op\":\"revoke\",\"user\":7}");
+	django_says("{\"op\":\"revoke\",\"user\":\"another\"}");
+	django_allows(link, MANAGER);
+	cr_expect_eq(client_conn(fd)->state, CONN_WAIT);
+	cr_expect_eq(world.server->count.overtaken, 1);
+	cr_expect_eq(world.server->tombstones[TOMB_USER].by_id.table.count, MAX_TOMBSTONES);
+	django_asked("abc");
+	world_stop();
+}
+
+Test(auth, a_denial_older_than_a_refresh_ends_no_stream)
+{
+	int fd, link;
+
+	start();
+	fd = stream_allowed("abc", MANAGER);
+	time_to_refresh();
+	link = django_asked("abc");
+	django_says("{\"op\":\"refresh\",\"user\":7}"); /* activated again */
+	django_answers(link, "401 Unauthorized", "", "");
+	django_allows(django_asked("abc"), MANAGER);
+	client_hears(fd);
+	expect_live(fd);
+	world_stop();
+}
+
+Test(auth, a_refresh_that_says_the_time_is_over_ends_the_stream_so)
+{
+	int fd;
+
+	start();
+	fd = stream_allowed("abc", MANAGER);
+	time_to_refresh();
+	client_hears(fd);
+	django_allows(django_asked("abc"), "{\"user\":7,\"expire_at\":1}");
+	world_pass(1100);
+	cr_expect_eq(strncmp(client_hears_frames(fd), "retry: ", 7), 0);
+	cr_expect_eq(world.server->count.closed[CLOSE_expired], 1);
 	world_stop();
 }
 
@@ -1212,6 +1273,41 @@ Test(auth, the_sixty_fifth_role_puts_off_until_one_is_free)
 	world_stop();
 }
 
+Test(auth, a_role_that_was_taken_away_makes_room_for_the_new_one)
+{
+	char roles[1200] = "{\"user\":1,\"roles\":[\"r0\"";
+	int fd;
+
+	for (int i = 1; i < MAX_ROLES - 1; i++)
+		sprintf(roles + strlen(roles), ",\"r%d\"", i);
+	strcat(roles, "]}");
+	start();
+	stream_allowed("all", roles);
+	fd = stream_allowed("abc", MANAGER);
+	django_says("{\"op\":\"refresh\",\"user\":7}");
+	django_allows(django_asked("abc"), "{\"user\":7,\"roles\":[\"guest\"]}");
+	cr_expect(gets_event_for(fd, "guest") && !gets_event_for(fd, "manager"));
+	django_says("{\"op\":\"refresh\",\"user\":7}");
+	django_allows(django_asked("abc"), "{\"user\":7,\"roles\":[\"boss\",\"one too many\"]}");
+	cr_expect_not(gets_event_for(fd, "guest"), "what Django took away is gone, whether the new one fits or not");
+	cr_expect_eq(world.server->count.failed[AUTH_roles], 1);
+	cr_expect_null(strstr(log_hears(), "auth_answers_again"));
+	world_stop();
+}
+
+Test(auth, who_asks_with_a_good_token_and_gets_no_stream_leaves_no_token)
+{
+	int fd;
+
+	start();
+	client_ends(stream_allowed("abc", MANAGER));
+	fd = client_open();
+	client_says(fd, "HEAD /api/v1/sse/events/?token=abc HTTP/1.1\r\nHost: a\r\n\r\n");
+	cr_assert_eq(world.server->cached, 1);
+	cr_expect_null(world.server->sessions[world.server->cache_first].token);
+	world_stop();
+}
+
 /* ---- beside the token file; secrets ---- */
 
 Test(auth, the_token_file_comes_first_and_may_take_a_token_over)
@@ -1250,6 +1346,7 @@ Test(auth, a_token_that_the_file_got_while_django_was_asked_is_the_files)
 	django_allows(link, "{\"user\":7}");
 	cr_expect_eq(client_conn(fd)->state, CONN_STREAM);
 	cr_expect_not_null(strstr(log_hears(), "user=1 streams=1 auth=file"));
+	cr_expect_eq(world.server->sessions[client_conn(fd)->u.stream.session].due_ms, 0, "Django is not asked about it again");
 	world_stop();
 }
 

@@ -662,6 +662,9 @@ static const struct good chunk_blanks[] = {
 /* The status stays known: a denial counts though its body is broken. */
 static const struct bad bad_chunks[] = {
 	{"H20 size empty", CHUNKS("\r\nhello\r\n0\r\n\r\n"), 200},
+	{"H20 size empty, then the end", CHUNKS("\r\n\r\n"), 200},
+	{"H20 size empty behind a chunk", CHUNKS("5\r\nhello\r\n\r\n\r\n"), 200},
+	{"H20 size missing, then the end", CHUNKS(";a\r\n\r\n"), 200},
 	{"H20 size missing before an extension", CHUNKS(";a\r\nhello\r\n0\r\n\r\n"), 200},
 	{"H20 0x5", CHUNKS("0x5\r\nhello\r\n0\r\n\r\n"), 200},
 	{"H20 -1", CHUNKS("-1\r\nhello\r\n0\r\n\r\n"), 200},
@@ -1093,6 +1096,7 @@ Test(response, an_age_that_is_none_is_0)
 		{"0x60", CACHE(" max-age=0x60"), 0, 0},
 		{"=", CACHE(" max-age==60"), 0, 0},
 		{"single quotes", CACHE(" max-age='60'"), 0, 0},
+		{"a letter and many digits", CACHE(" max-age=x600000000000000000000000000000"), 0, 0},
 		{"above 9", CACHE(" max-age=:"), 0, 0},
 		{"below 0", CACHE(" max-age=/"), 0, 0},
 	};
@@ -1176,6 +1180,7 @@ Test(response, a_quoted_comma_parts_nothing)
 		{"max-age at a string's end", CACHE(" ext=\"a, max-age=60\""), -1, -1},
 		{"behind an escaped quote", CACHE(" ext=\"a\\\", max-age=60, b\""), -1, -1},
 		{"behind an escaped backslash", CACHE(" ext=\"a\\\\\", max-age=60"), 60, 60},
+		{"a backslash outside a string", CACHE(" x\\, max-age=60"), 60, 60},
 		{"a field's name", CACHE(" private=\"A, max-age=60\", max-age=5"), 5, 5},
 		{"no-cache for some fields", CACHE(" no-cache=\"Set-Cookie, max-age=60\""), 0, -1},
 		{"no-store in a string", CACHE(" ext=\"a, no-store, b\", max-age=60"), 60, 60},

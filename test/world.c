@@ -37,7 +37,7 @@ static int fake_open_fd(bool link)
 			continue;
 		buf_clear(&f->in);
 		buf_clear(&f->out);
-		*f = (struct fake_fd){.open = true, .link = link, .room = SIZE_MAX, .in = f->in, .out = f->out, .closes = f->closes};
+		*f = (struct fake_fd){.open = true, .link = link, .room = link ? world.link_room : SIZE_MAX, .in = f->in, .out = f->out, .closes = f->closes};
 		return fd;
 	}
 	cr_assert(false, "no descriptors left");
@@ -300,7 +300,7 @@ void world_start(const char *tokens, ...)
 	world.now_ms = 1000000;
 	world.wall_ms = 1704110400000;
 	world.acks = world.log = buf_growable();
-	world.log_room = SIZE_MAX;
+	world.log_room = world.link_room = SIZE_MAX;
 	for (int i = 0; i < WORLD_FDS; i++)
 		world.fds[i].in = world.fds[i].out = buf_growable();
 	cr_assert(options_read(&options, argc, argv, env, &error), "%.*s", (int)error.len, error.data);
@@ -354,7 +354,7 @@ void world_settle(void)
 		server_turn(s, 0);
 		if (s->dirty.count == 0 && s->unread.count == 0 && s->intake.next == s->intake.have
 			&& ((s->connects.first == 0 && s->refreshes.first == 0) || s->links_rest
-				|| s->asked == s->opt.auth_connections)
+				|| s->asking == s->opt.auth_connections)
 			&& (s->datagrams.fd < 0 || world.datagram_first == world.datagram_count))
 			return;
 		if (s->dirty.count == 0 && s->unread.count == 0 && s->crowded.count > 0) {

@@ -53,6 +53,7 @@ struct world {
 	size_t log_room;  /* bytes a write to the log takes before it fails so; SIZE_MAX: any number */
 	int signals[8], signal_count; /* raised, not yet read */
 	int socket_errno, connect_errno; /* socket, connect fail with it */
+	size_t link_room;                /* bytes the kernel takes on a new connection to Django */
 	int connects;                    /* connect calls */
 	struct sockaddr_storage connected_to;
 	int accept_errno;             /* accept4 on WORLD_LISTENER fails with it */
