@@ -2786,23 +2786,21 @@ static void token_key(const struct server *s, struct span token, uint8_t key[32]
 	sha256_after(s->seal.inner, 64, token, key);
 }
 
-static uint32_t session_hash(const uint8_t key[32])
+/* The record of this key in a table of sessions, verdicts or questions, which begin with theirs; 0: none. */
+static uint32_t key_find(const struct table *t, const uint8_t key[32])
 {
-	uint32_t hash;
+	uint32_t hash, at = 0, record;
 
 	memcpy(&hash, key, sizeof hash);
-	return hash;
+	while ((record = table_next(t, hash, &at)) != 0)
+		if (memcmp(t->records + record * t->stride, key, 32) == 0)
+			break;
+	return record;
 }
 
-/* The session of the token with this SHA-256, 0 if there is none. */
 static uint32_t session_find(const struct server *s, const uint8_t key[32])
 {
-	uint32_t at = 0, session;
-
-	while ((session = table_next(&s->sessions_by_key, session_hash(key), &at)) != 0)
-		if (memcmp(s->sessions[session].key, key, 32) == 0)
-			break;
-	return session;
+	return key_find(&s->sessions_by_key, key);
 }
 
 /* A session for this token. There is room for all: see reserve_all. */
@@ -4592,19 +4590,9 @@ static const struct {
 
 /* ---- verdicts: tokens that need not be asked about ---- */
 
-static uint32_t verdict_find(const struct server *s, const uint8_t key[32])
-{
-	uint32_t at = 0, i;
-
-	while ((i = table_next(&s->verdicts_by_key.table, session_hash(key), &at)) != 0)
-		if (memcmp(s->verdicts[i].key, key, 32) == 0)
-			break;
-	return i;
-}
-
 static void verdict_put(struct server *s, const uint8_t key[32], enum refusal why, int64_t keep_ms)
 {
-	uint32_t i = verdict_find(s, key);
+	uint32_t i = key_find(&s->verdicts_by_key.table, key);
 
 	if (i == 0) {
 		i = recent_take(&s->verdicts_by_key);
@@ -4640,16 +4628,6 @@ static uint32_t queue_pop(struct server *s, struct queue *queue)
 	if (queue->first == 0)
 		queue->last = 0;
 	return question;
-}
-
-static uint32_t question_find(const struct server *s, const uint8_t key[32])
-{
-	uint32_t at = 0, i;
-
-	while ((i = table_next(&s->questions_by_key, session_hash(key), &at)) != 0)
-		if (memcmp(s->questions[i].key, key, 32) == 0)
-			break;
-	return i;
 }
 
 /* The caller has looked whether one more may wait. */
@@ -4695,7 +4673,7 @@ static void question_end(struct server *s, uint32_t question)
 /* The connection waits for what Django says of the token with this key. */
 static enum refusal conn_wait(struct server *s, struct conn *c, const uint8_t key[32], bool stream)
 {
-	uint32_t question = question_find(s, key), next;
+	uint32_t question = key_find(&s->questions_by_key, key), next;
 
 	if (question == 0 && s->questions_open >= s->opt.auth_queue)
 		return REFUSE_auth_queue_full;
@@ -4720,7 +4698,7 @@ static void question_refresh(struct server *s, uint32_t session)
 {
 	const uint8_t *key = s->sessions[session].key;
 
-	if (s->refreshes_open < MAX_REFRESHES && question_find(s, key) == 0)
+	if (s->refreshes_open < MAX_REFRESHES && key_find(&s->questions_by_key, key) == 0)
 		question_new(s, key, true);
 }
 
@@ -5273,7 +5251,7 @@ static enum refusal auth_check(struct server *s, struct span token, uint8_t key[
 	*session = 0;
 	if (s->opt.auth_url[0] == '\0' || token.n > MAX_TOKEN)
 		return REFUSE_unknown_token;
-	verdict = verdict_find(s, key);
+	verdict = key_find(&s->verdicts_by_key.table, key);
 	if (verdict != 0 && s->verdicts[verdict].until_ms >= s->now_ms)
 		return s->verdicts[verdict].why;
 	for (size_t i = 0; i < token.n; i++)

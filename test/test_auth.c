@@ -391,6 +391,24 @@ Test(auth, django_that_does_not_answer_has_a_second)
 	world_stop();
 }
 
+Test(auth, a_question_that_took_too_long_fails_only_once)
+{
+	int fd, link;
+
+	start();
+	client_ends(stream_allowed("a", MANAGER));
+	fd = asks_for_stream("slow");
+	link = django_asked("slow"); /* on the link that is kept alive */
+	world_pass(1100);
+	expect_put_off(fd);
+	client_ends(link);
+	cr_expect_eq(world.server->count.failed[AUTH_timeout], 1);
+	cr_expect_eq(world.server->count.failed[AUTH_closed], 0);
+	cr_expect_eq(world.server->count.resent, 0);
+	django_not_asked();
+	world_stop();
+}
+
 Test(auth, A21_django_that_is_slow_is_not_asked_more_at_a_time)
 {
 	world_start(NULL, URL, "--auth-connections", "3", NULL);
