@@ -520,6 +520,11 @@ static const char takes_path[] = "takes a text of 1 to 98 bytes";
 #define LISTEN(value) {"listen", "SSE_LISTEN", value, takes_address}
 #define ORIGIN(value) {"cors-origin", "SSE_CORS_ORIGIN", value, takes_origin}
 #define PREFIX(value) {"prefix", "SSE_PREFIX", value, takes_prefix}
+static const char takes_url[] = "takes http://HOST:PORT/PATH (HOST a number or localhost) or unix:/SOCKET:/PATH";
+#define AUTH_URL(value) {"auth-url", "SSE_AUTH_URL", value, takes_url}
+#define AUTH_HOST(value) {"auth-host", "SSE_AUTH_HOST", value, "takes HOST or HOST:PORT"}
+#define AUTH_SCHEME(value) {"auth-scheme", "SSE_AUTH_SCHEME", value, \
+	"takes a word of letters, digits and -._~+ of 1 to 32 bytes"}
 #define MODE(value) {"socket-mode", "SSE_SOCKET_MODE", value, takes_mode}
 #define LEVEL(value) {"log-level", "SSE_LOG_LEVEL", value, takes_level}
 
@@ -643,6 +648,42 @@ Test(options, a_wrong_prefix_is_an_error_that_says_what_is_taken)
 	};
 
 	EXPECT_ALL_WRONG(rows);
+}
+
+Test(options, a_wrong_auth_url_is_an_error_that_says_what_is_taken)
+{
+	static const struct wrong rows[] = {
+		AUTH_URL("https://127.0.0.1/a"), AUTH_URL("127.0.0.1:8000/a"), AUTH_URL("http://127.0.0.1:8000"),
+		AUTH_URL("http:///a"), AUTH_URL("http://:8000/a"), AUTH_URL("http://django:8000/a"), AUTH_URL("http://127.0.0.1:x/a"),
+		AUTH_URL("http://127.0.0.1:65536/a"), AUTH_URL("http://127.0.0.1:8000/a b"), AUTH_URL("http://127.0.0.1:8000/a#b"),
+		AUTH_URL("http://127.0.0.1:8000/\xc3\xa9"), AUTH_URL("http://user@127.0.0.1/a"), AUTH_URL("http://[::1/a"),
+		AUTH_URL("unix:/run/a.sock"), AUTH_URL("unix:/run/a.sock:"), AUTH_URL("unix:run/a.sock:/a"), AUTH_URL("unix::/a"),
+		AUTH_URL("unix:/run/a.sock:a"), AUTH_URL("http://"), AUTH_URL("unix:"), AUTH_URL("off"),
+	};
+
+	EXPECT_ALL_WRONG(rows);
+}
+
+Test(options, auth_urls)
+{
+	static const char *const urls[] = {
+		"http://127.0.0.1:8000/api/v1/sse/auth/", "http://localhost/a", "http://[::1]:8000/a", "http://[::1]/a?b=c",
+		"unix:/run/django.sock:/a", "unix:/run/django.sock:/", "",
+	};
+
+	for (size_t i = 0; i < sizeof urls / sizeof urls[0]; i++)
+		expect_taken(GIVEN(.flags = {"--auth-url", urls[i]}));
+}
+
+Test(options, a_wrong_scheme_or_host_for_django_is_an_error)
+{
+	static const struct wrong rows[] = {
+		AUTH_SCHEME(""), AUTH_SCHEME("To ken"), AUTH_SCHEME("Token:"), AUTH_SCHEME("123456789012345678901234567890123"),
+		AUTH_HOST("a b"), AUTH_HOST("http://a"), AUTH_HOST("a/b"), AUTH_HOST("a:b"),
+	};
+
+	EXPECT_ALL_WRONG(rows);
+	expect_taken(GIVEN(.flags = {"--auth-scheme", "Bearer", "--auth-host", "site.example:8000"}));
 }
 
 Test(options, a_prefix_has_at_most_1024_bytes)
