@@ -4612,8 +4612,11 @@ static void queue_push(struct server *s, struct queue *queue, uint32_t question)
 	queue->last = question;
 }
 
-static void queue_push_front(struct server *s, struct queue *queue, uint32_t question)
+/* Puts a question in front of those that wait. */
+static void question_requeue(struct server *s, uint32_t question)
 {
+	struct queue *queue = s->questions[question].refresh ? &s->refreshes : &s->connects;
+
 	s->questions[question].next = queue->first;
 	queue->first = question;
 	if (queue->last == 0)
@@ -4659,6 +4662,7 @@ static void question_wake(struct server *s, struct question *q)
 	}
 }
 
+/* It is over. */
 static void question_end(struct server *s, uint32_t question)
 {
 	struct question *q = &s->questions[question];
@@ -4798,7 +4802,7 @@ static void question_again(struct server *s, uint32_t question)
 	}
 	q->since_ms = s->now_ms;
 	q->late = false;
-	queue_push_front(s, q->refresh ? &s->refreshes : &s->connects, question);
+	question_requeue(s, question);
 }
 
 static void question_denied(struct server *s, uint32_t question)
@@ -4930,7 +4934,7 @@ static void link_fail(struct server *s, struct link *l, enum auth_failure why, c
 		for (int i = 0; i < MAX_LINKS; i++) /* the others are as old */
 			if (s->links[i].fd >= 0 && s->links[i].question == 0)
 				link_close(s, &s->links[i]);
-		queue_push_front(s, s->questions[question].refresh ? &s->refreshes : &s->connects, question);
+		question_requeue(s, question);
 	} else if (r.status == 0 || r.status == 200) {
 		question_failed(s, question, why, detail, 0);
 	} else {
@@ -5114,7 +5118,7 @@ static bool link_ask(struct server *s, struct link *l, uint32_t question)
 
 		link_wipe(l);
 		if (error == EAGAIN) {
-			queue_push_front(s, q->refresh ? &s->refreshes : &s->connects, question);
+			question_requeue(s, question);
 			return false;
 		}
 		question_failed(s, question, AUTH_connect, strerror(error), 0);

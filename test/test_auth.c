@@ -210,7 +210,7 @@ Test(auth, an_answer_is_kept_for_its_max_age)
 		{"Cache-Control: no-store\r\n", 0}, {"Cache-Control: max-age=60, no-cache\r\n", 0},
 	};
 
-	start();
+	world_start(NULL, URL, "--auth-refresh", "20h", NULL);
 	for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
 		char token[8] = {'t', (char)('0' + i), '\0'};
 		int fd = asks_for_stream(token);
