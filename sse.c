@@ -47,9 +47,10 @@
  * Why it can be put on the network
  *   Every byte of a request is looked at once, by http_scan, before anything acts on it; after a
  *   mistake nothing behind it is read. A request has no body here, so none can be mistaken for
- *   the next request. Nothing a client sends is ever echoed or logged: answers and log lines are
- *   made of this program's words, and of what Django or the token file say. Tokens are looked up
- *   by their SHA-256, which tells a stranger with a clock nothing.
+ *   the next request. Nothing a client sends is ever echoed or logged; Django alone is told what was
+ *   asked for, without the token. Answers and log lines are made of this program's words, and of what
+ *   Django or the token file say. Tokens are looked up by their SHA-256, which tells a stranger with a
+ *   clock nothing.
  *
  * Sections
  *   spans, buffers - sets, tables, pools - hashes - json - http - sse - options - log - ring -
@@ -1714,7 +1715,7 @@ static int64_t response_body(char *bytes, size_t n, bool ended, const struct res
 	int64_t got = 0;
 
 	if (r->status == 204 || r->status == 304) {
-		length = 0;
+		/* has none, whatever its head says: RFC 9112 section 6.3 */
 	} else if (f->lengths.encodings > 0) {
 		got = response_chunks(bytes, n, false, &length);
 		if (got > 0)
@@ -2761,22 +2762,28 @@ static void roles_release(struct server *s, uint64_t roles)
 		s->roles[__builtin_ctzll(roles)].sessions--;
 }
 
+/* The role is among these bits from now on, for one session more if it was not. False: there are too many. */
+static bool role_add(struct server *s, uint64_t *roles, struct span name)
+{
+	int role = role_find(s, name);
+
+	if (role >= 0 && (*roles >> role & 1) != 0)
+		return true;
+	role = role_take(s, name);
+	if (role >= 0)
+		*roles |= UINT64_C(1) << role;
+	return role >= 0;
+}
+
 /* The bits of these roles, for one session more. False if there are too many, and nothing changed. */
 static bool roles_take(struct server *s, const struct span *names, int count, uint64_t *roles)
 {
 	*roles = 0;
-	for (int i = 0; i < count; i++) {
-		int role = role_find(s, names[i]);
-
-		if (role >= 0 && (*roles >> role & 1) != 0)
-			continue;
-		role = role_take(s, names[i]);
-		if (role < 0) {
+	for (int i = 0; i < count; i++)
+		if (!role_add(s, roles, names[i])) {
 			roles_release(s, *roles);
 			return false;
 		}
-		*roles |= UINT64_C(1) << role;
-	}
 	return true;
 }
 
@@ -3089,6 +3096,13 @@ static const char *const close_names[CLOSE_COUNT] = {
 #undef X
 };
 
+/* A stream's roles count no more. */
+static void stream_unrole(struct server *s, struct conn *c)
+{
+	for (uint64_t rest = conn_session(s, c)->roles; rest != 0; rest &= rest - 1)
+		set_remove(&s->roles[__builtin_ctzll(rest)].streams, conn_number(s, c));
+}
+
 /* Takes a stream out of everything that leads to it. The connection stays. */
 static void stream_leave(struct server *s, struct conn *c, enum close_reason why)
 {
@@ -3109,8 +3123,7 @@ static void stream_leave(struct server *s, struct conn *c, enum close_reason why
 	pending_drop(s, c, pending_count(c));
 	set_remove(&s->streams, number);
 	set_remove(&s->dirty, number);
-	for (uint64_t rest = session->roles; rest != 0; rest &= rest - 1)
-		set_remove(&s->roles[__builtin_ctzll(rest)].streams, number);
+	stream_unrole(s, c);
 	if (next != 0)
 		s->conns[next].u.stream.prev = prev;
 	if (prev != 0)
@@ -3307,6 +3320,14 @@ static int64_t random_upto(struct server *s, int64_t most)
 static int64_t retry_ms(struct server *s)
 {
 	return s->opt.retry + random_upto(s, s->opt.retry_jitter);
+}
+
+/* Ends a stream with a time to come back after. */
+static void stream_send_off(struct server *s, struct conn *c, enum close_reason why)
+{
+	buf_clear(&s->body);
+	sse_retry(&s->body, retry_ms(s));
+	stream_end(s, c, why, buf_view(&s->body));
 }
 
 /* ============================================================================================
@@ -3598,9 +3619,7 @@ static void deliver_idle(struct server *s, struct conn *c)
 	} else if (c->state == CONN_HEAD) {
 		set_add(&s->unread, conn_number(s, c)); /* requests that waited for the answer to leave */
 	} else if (s->draining && s->datagrams.fd < 0) {
-		buf_clear(&s->body);
-		sse_retry(&s->body, retry_ms(s));
-		stream_end(s, c, CLOSE_shutdown, buf_view(&s->body));
+		stream_send_off(s, c, CLOSE_shutdown);
 	}
 }
 
@@ -3670,25 +3689,10 @@ static void stream_roles(struct server *s, struct conn *c)
 		set_add(&s->roles[__builtin_ctzll(rest)].streams, conn_number(s, c));
 }
 
-/* They count no more. */
-static void stream_unrole(struct server *s, struct conn *c)
-{
-	for (uint64_t rest = conn_session(s, c)->roles; rest != 0; rest &= rest - 1)
-		set_remove(&s->roles[__builtin_ctzll(rest)].streams, conn_number(s, c));
-}
-
 /* Ends a stream whose token is no longer good. */
 static void stream_revoke(struct server *s, struct conn *c)
 {
 	stream_end(s, c, CLOSE_revoked, span_of("data: {\"event\":\"auth.revoked\"}\n\n"));
-}
-
-/* Ends a stream whose expire_at has come: a page that can get another token comes back with it. */
-static void stream_expire(struct server *s, struct conn *c)
-{
-	buf_clear(&s->body);
-	sse_retry(&s->body, retry_ms(s));
-	stream_end(s, c, CLOSE_expired, buf_view(&s->body));
 }
 
 /* Ends the streams of a session and lets nobody in by it, unless the token file does; without
@@ -3777,11 +3781,9 @@ static void session_log_roles(struct server *s, uint32_t session)
 	log_end(s);
 }
 
-/* A session of this token and user. One of another user is taken back. */
-static uint32_t session_of(struct server *s, const uint8_t key[32], uint32_t user)
+/* The token's session for this user: the one it has, else a new one. One of another user is taken back. */
+static uint32_t session_of(struct server *s, uint32_t session, const uint8_t key[32], uint32_t user)
 {
-	uint32_t session = session_find(s, key);
-
 	if (session != 0 && s->sessions[session].user != user) {
 		session_revoke(s, session);
 		session = 0;
@@ -3815,7 +3817,7 @@ static enum refusal session_apply(struct server *s, const uint8_t key[32], const
 		hold_free(&sid);
 		return REFUSE_no_memory;
 	}
-	i = session_of(s, key, user);
+	i = session_of(s, i, key, user);
 	s->sessions[i].authority = (uint8_t)by;
 	before = s->sessions[i].roles;
 	session_shrink_roles(s, i, who);
@@ -4485,13 +4487,8 @@ static void token_apply(struct server *s, const struct token_line *line)
 		session = session_new(s, line->key, user);
 	assert(s->sessions[session].user == user);
 	s->sessions[session].listed = true;
-	while (roles.n > 0) {
-		struct span name = span_cut(&roles, ',');
-		int role = role_find(s, name);
-
-		if (role < 0 || (s->sessions[session].roles >> role & 1) == 0)
-			s->sessions[session].roles |= UINT64_C(1) << role_take(s, name);
-	}
+	while (roles.n > 0)
+		role_add(s, &s->sessions[session].roles, span_cut(&roles, ',')); /* there is room: token_roles_check */
 }
 
 /*
@@ -4553,8 +4550,7 @@ bool tokens_load(struct server *s, struct buf *error)
 	} else if (lines == NULL) {
 		buf_text(error, "--token-file: no memory");
 	}
-	explicit_bzero(text, bytes);
-	free(text);
+	secret_free(text, bytes);
 	free(lines);
 	return good;
 }
@@ -6135,7 +6131,7 @@ static void tick_stream(struct server *s, struct conn *c)
 	if (x->due_ms != 0 && x->due_ms <= s->now_ms)
 		question_refresh(s, c->u.stream.session);
 	if (x->expire_at != 0 && x->expire_at * 1000 <= s->wall_ms) {
-		stream_expire(s, c);
+		stream_send_off(s, c, CLOSE_expired); /* a page that can get another token comes back with it */
 	} else if (c->blocked && silent >= s->opt.write_stall) {
 		conn_dead(s, c, CLOSE_stalled);
 	} else if (!c->blocked && pending_count(c) == 0 && c->out == NULL && silent >= s->opt.keepalive) {
