@@ -3,7 +3,7 @@
 CC      = cc
 PREFIX  = /usr/local
 WERROR  =
-STD     = -std=c11
+STD     = -std=c11 -pthread
 WARN    = -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wvla -Wcast-qual -Wwrite-strings -Wundef \
           -Wformat=2 -Wimplicit-fallthrough -Wstrict-prototypes -Wmissing-prototypes $(WERROR)
 HARDEN  = -D_FORTIFY_SOURCE=2 -fstack-protector-strong -fstack-clash-protection -fPIE -pie -Wl,-z,relro,-z,now
@@ -28,8 +28,8 @@ help:
 	@echo "make system     only the tests over real sockets, with CC (cc)"
 	@echo "make django     only those beside a real Django, of the sanitized build/gcc/sse"
 	@echo "make lint       both compilers' warnings as errors, cppcheck, shellcheck"
-	@echo "make bench-tools  builds build/load and build/floor, the load client and the floor"
-	@echo "make bench      measures it beside its peers, into bench/results.md; QUICK=1 for a short try"
+	@echo "make bench-tools  builds build/load, build/floor and build/replay: the load clients and the floor"
+	@echo "make bench      measures it beside its peers, into bench/results.md, 35 minutes; QUICK=1 for a short try"
 	@echo "make install    into DESTDIR and PREFIX ($(PREFIX))"
 
 static: sse-static
@@ -88,12 +88,12 @@ lint: deps
 		--suppress=missingIncludeSystem sse.c
 	shellcheck test/run test/deps test/check_binary bench/deps test/django/run test/django/deps .ci/run
 
-bench-tools: build/load build/floor
+bench-tools: build/load build/floor build/replay
 build/%: bench/%.c
 	mkdir -p build
 	$(CC) $(STD) $(WARN) -O2 -g -o $@ $<
 
-# Measures sse beside its peers (bench/results.md), 25 minutes; QUICK=1: 3 minutes, into build/bench.
+# Measures sse beside its peers (bench/results.md), 35 minutes; QUICK=1: 5 minutes, into build/bench.
 bench: sse bench-tools
 	bench/deps
 	build/bench/venv/bin/python bench/bench.py $(if $(QUICK),--quick)

@@ -2,22 +2,26 @@
  * sse - keeps every open browser of a Django site up to date, by Server-Sent Events.
  *
  * Django sends one datagram that says what happened and who may know. This program holds the
- * browsers' streams, finds those the event is for, and writes it to them. One thread, one epoll
- * loop, libc only. sse.h has the types and the contracts; this file is read from top to bottom:
- * a section uses only those above it.
+ * browsers' streams, finds those the event is for, and writes it to them. One epoll loop, libc
+ * only; the one other thread there may be does nothing but fdatasync. sse.h has the types and the
+ * contracts; this file is read from top to bottom: a section uses only those above it.
  *
  * The life of an event
  *   1. intake_turn takes datagrams from the Unix socket (recvmmsg); each line is one JSON object.
  *   2. datagram_line checks it, gives it an id, and renders it once, as it will stand on the
- *      wire, into the ring.
+ *      wire, into the ring, and its audience with it.
  *   3. route finds the streams: by user, by role, or all. Each gets the event's number into its
  *      pending list once, and joins the set of dirty connections.
+ *      What a turn has taken in, journal_commit writes to disk from the ring, if there is a --journal,
+ *      before it is acknowledged and before anything of it leaves.
  *   4. deliver_slice writes the dirty connections, some 256 a turn. One sendmsg carries all that
  *      is pending for a connection, and neighbours in the ring are one iovec. Then the loop takes
  *      in datagrams again: the busier it is, the more each write carries.
  *   5. deliver_keeps_up closes the intake while a connection that was not yet tried holds a whole
  *      queue. The socket's queue in the kernel then holds the publishers back. So only a client
  *      that does not read is ever closed as slow, never one this server has not got round to.
+ *   6. A page that comes back with the id it saw last is behind: stream_catch_up fills its pending
+ *      list from the ring, with what it may see now, until it has all that is there. Then it is live.
  *
  * The states of a connection
  *   HEAD     waits for a request. An answer leads back to HEAD (keep-alive) or to CLOSING.
@@ -38,7 +42,8 @@
  *
  * Who owns which memory
  *   The ring owns the bytes of events; a connection owns numbers of events. Nothing is counted by
- *   reference: what was overwritten is gone, and who still waits for it is closed as slow.
+ *   reference: what was overwritten is gone, and who still waits for it is closed as slow. The journal
+ *   owns files, and no events: it writes the ring's bytes, and fills the ring at the start.
  *   All arrays are one reservation made at the start (server_reserve), whose pages the kernel
  *   gives when they are first touched. The heap has only what waits in a socket's way (struct
  *   hold), answers in the making, ids longer than 24 bytes, of a session its sid and its sealed
@@ -53,7 +58,7 @@
  *   clock nothing.
  *
  * Sections
- *   spans, buffers - sets, tables, pools - hashes - json - http - sse - options - log - ring -
+ *   spans, buffers - sets, tables, pools - hashes - json - http - sse - options - log - ring - journal -
  *   users, roles, sessions - connections - routing - delivery - authorities - tickets - the token
  *   file - questions - requests - datagrams - time - the system - sockets - server, loop, main
  */
@@ -61,15 +66,18 @@
 
 #include <arpa/inet.h>
 #include <assert.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/resource.h>
@@ -82,7 +90,17 @@ enum {
 	WRITE_BYTES = 512 << 10,     /* a write carries no more frames once it has so many bytes */
 	REQUESTS_A_TURN = 16,        /* of one connection, before the others get theirs */
 	PATIENCE_MS = 100,           /* for a stream whose kernel buffer is full, until it is called slow */
-	LINES_A_TURN = 1000,         /* of datagrams, before streams and connections get theirs */
+	CATCH_WRITE = 96 << 10,      /* a write to a stream that is behind: more would only fill its buffer and wait */
+	LIST_LEAST = 512,            /* single events that a write may carry to a stream that is behind, at least */
+	CATCH_CONNS = 32,            /* streams that are behind, between two slices of the others ... */
+	CATCH_BYTES = 512 << 10,     /* ... or so many bytes written, or looked at */
+	TURN_BYTES = 4 << 20,        /* of events taken in ... */
+	JOURNAL_TURN = 4 << 20,      /* ... or of those written to the journal that waited for it */
+	JOURNAL_RETRY_MS = 1000,     /* after a failure */
+	JOURNAL_LOST_MS = 3600000,   /* ids given to events that a failure of power took are not farther ahead */
+	SHARED_MAX = 64,             /* bytes of an audience that neighbours share: on disk each has its own */
+	SYNC_MS = 1000,              /* --journal-sync batch: how often */
+	SYNC_PATIENCE_MS = 1000,     /* --journal-sync always: acks wait so long for the disk */
 	TICK_MS = 50,
 	HELD_MS = 10,                /* how often it is looked whether patience has come to its end */
 	ACCEPTS_A_TURN = 256,
@@ -91,6 +109,7 @@ enum {
 	CLOSING_MS = 1000,           /* how long it may take to hear our goodbye */
 	MAX_CONNECTIONS = 1000000,
 	MAX_TOKEN_FILE = 64 << 20,
+	SEGMENT_MAX = INT_MAX - 4096, /* bytes of a segment that is read */
 	BACKLOG = 4096               /* of listen(2); the kernel cuts it to net.core.somaxconn */
 };
 
@@ -596,8 +615,8 @@ static void sip_round(uint64_t v[4])
 	v[2] += v[1], v[1] = rotate_left(v[1], 17) ^ v[2], v[2] = rotate_left(v[2], 32);
 }
 
-/* SipHash-1-3 (Aumasson, Bernstein), folded to 32 bits. */
-uint32_t hash_span(const uint8_t key[16], struct span in)
+/* SipHash-1-3 (Aumasson, Bernstein). */
+static uint64_t hash_whole(const uint8_t key[16], struct span in)
 {
 	uint64_t k[2], word, v[4];
 	size_t i = 0;
@@ -620,8 +639,23 @@ uint32_t hash_span(const uint8_t key[16], struct span in)
 	v[2] ^= 0xff;
 	for (int n = 0; n < 3; n++)
 		sip_round(v);
-	word = v[0] ^ v[1] ^ v[2] ^ v[3];
-	return (uint32_t)(word ^ word >> 32);
+	return v[0] ^ v[1] ^ v[2] ^ v[3];
+}
+
+uint32_t hash_span(const uint8_t key[16], struct span in)
+{
+	uint64_t whole = hash_whole(key, in);
+
+	return (uint32_t)(whole ^ whole >> 32);
+}
+
+/* 0 to most. */
+static int64_t random_upto(struct server *s, int64_t most)
+{
+	s->random ^= s->random << 13; /* xorshift64 (Marsaglia): spreads, keeps no secret */
+	s->random ^= s->random >> 7;
+	s->random ^= s->random << 17;
+	return (int64_t)(s->random % ((uint64_t)most + 1));
 }
 
 /* ============================================================================================
@@ -1771,6 +1805,38 @@ int64_t http_response(char *bytes, size_t n, bool ended, struct http_response *r
  * which are the only line ends of the format, so no payload can end its frame early.
  * ============================================================================================ */
 
+int sse_id_order(struct event_id a, struct event_id b)
+{
+	if (a.ms != b.ms)
+		return a.ms < b.ms ? -1 : 1;
+	return a.n < b.n ? -1 : a.n > b.n;
+}
+
+/* A number from 0 to most, as buf_number writes it: no sign, no zeros before it. */
+static bool id_number(struct span text, int64_t most, int64_t *n)
+{
+	*n = 0;
+	if (text.n == 0 || text.n > 16 || (text.n > 1 && text.p[0] == '0'))
+		return false;
+	for (size_t i = 0; i < text.n; i++) {
+		if (!is_digit(text.p[i]))
+			return false;
+		*n = *n * 10 + (text.p[i] - '0');
+	}
+	return *n <= most;
+}
+
+bool sse_id_read(struct span text, struct event_id *id)
+{
+	struct span rest = text, ms = span_cut(&rest, '-');
+	int64_t n;
+
+	if (ms.n == text.n || !id_number(ms, INT64_C(1) << 53, &id->ms) || !id_number(rest, UINT32_MAX, &n))
+		return false;
+	id->n = (uint32_t)n;
+	return true;
+}
+
 void sse_id(struct buf *b, struct event_id id)
 {
 	buf_number(b, id.ms);
@@ -1805,11 +1871,14 @@ void sse_retry(struct buf *b, int64_t retry_ms)
 	buf_text(b, "\n\n");
 }
 
-void sse_connected(struct buf *b, struct event_id newest)
+void sse_connected(struct buf *b, const struct event_id *id)
 {
-	buf_text(b, "id: ");
-	sse_id(b, newest);
-	buf_text(b, "\ndata: {\"event\":\"connected\",\"message\":\"SSE connection established\"}\n\n");
+	if (id != NULL) {
+		buf_text(b, "id: ");
+		sse_id(b, *id);
+		buf_byte(b, '\n');
+	}
+	buf_text(b, "data: {\"event\":\"connected\",\"message\":\"SSE connection established\"}\n\n");
 }
 
 size_t sse_chunk(struct buf *b, struct span body)
@@ -1835,7 +1904,7 @@ size_t sse_chunk(struct buf *b, struct span body)
 
 enum option_type {
 	TYPE_ADDRESSES, TYPE_ORIGINS, TYPE_TEXT, TYPE_PREFIX, TYPE_URL, TYPE_WORD, TYPE_HOST, TYPE_MODE, TYPE_LEVEL,
-	TYPE_COUNT, TYPE_BYTES, TYPE_DURATION
+	TYPE_SYNC, TYPE_COUNT, TYPE_BYTES, TYPE_DURATION
 };
 
 /* Where a value came from; a higher one wins. */
@@ -1861,13 +1930,13 @@ static const struct {
 	const char *name;
 	int64_t factor;
 } units_bytes[] = {{"", 1}, {"K", 1 << 10}, {"M", 1 << 20}, {"G", 1 << 30}},
-  units_time[] = {{"s", 1000}, {"", 1000}, {"ms", 1}, {"m", 60000}, {"h", 3600000}},
+  units_time[] = {{"s", 1000}, {"", 1000}, {"ms", 1}, {"m", 60000}, {"h", 3600000}, {"d", 86400000}},
   units_count[] = {{"", 1}};
 
 /* A whole number and one of the units; false if it is neither, or too large. */
 static bool option_number(enum option_type type, const char *text, int64_t *out)
 {
-	size_t units = type == TYPE_BYTES ? 4 : type == TYPE_DURATION ? 5 : 1;
+	size_t units = type == TYPE_BYTES ? 4 : type == TYPE_DURATION ? 6 : 1;
 	int64_t n = 0;
 	const char *p = text;
 
@@ -1933,6 +2002,9 @@ static void option_takes(struct buf *b, const struct option *o)
 	case TYPE_LEVEL:
 		buf_text(b, "error, warning or info");
 		return;
+	case TYPE_SYNC:
+		buf_text(b, "none, batch or always");
+		return;
 	case TYPE_COUNT:
 		buf_text(b, "a whole number from ");
 		break;
@@ -1940,7 +2012,7 @@ static void option_takes(struct buf *b, const struct option *o)
 		buf_text(b, "a number of bytes (K, M and G may follow) from ");
 		break;
 	case TYPE_DURATION:
-		buf_text(b, "a time (ms, s, m or h may follow; seconds if none does) from ");
+		buf_text(b, "a time (ms, s, m, h or d may follow; seconds if none does) from ");
 		break;
 	}
 	option_show(b, o->type, o->least);
@@ -1958,12 +2030,14 @@ static bool mode_read(const char *text, int64_t *mode)
 	return *text >= '0' && *text <= '7' && *end == '\0' && *mode <= 0777;
 }
 
-static bool level_read(const char *text, int64_t *level)
-{
-	static const char *const names[] = {"error", "warning", "info"};
+static const char *const level_names[] = {"error", "warning", "info"};
+static const char *const sync_names[] = {"none", "batch", "always"};
 
-	for (*level = 0; *level < 3; ++*level)
-		if (strcmp(text, names[*level]) == 0)
+/* One of three words: its place among them. */
+static bool word_read(const char *text, const char *const names[3], int64_t *place)
+{
+	for (*place = 0; *place < 3; ++*place)
+		if (strcmp(text, names[*place]) == 0)
 			return true;
 	return false;
 }
@@ -2110,7 +2184,9 @@ static bool option_set(struct options *o, const struct option *row, const char *
 	case TYPE_MODE:
 		return mode_read(value, number);
 	case TYPE_LEVEL:
-		return level_read(value, number);
+		return word_read(value, level_names, number);
+	case TYPE_SYNC:
+		return word_read(value, sync_names, number);
 	default:
 		return option_number(row->type, value, number) && *number >= row->least && *number <= row->most;
 	}
@@ -2217,6 +2293,21 @@ static bool options_file_line(struct options *o, const char *path, int number, c
 	return false;
 }
 
+/* "--listen 127.0.0.1:80: what: why"; why is an errno, or 0. */
+static bool error_line(struct buf *error, const char *flag, const char *value, const char *what, int why)
+{
+	buf_text(error, flag);
+	buf_byte(error, ' ');
+	buf_text(error, value);
+	buf_text(error, ": ");
+	buf_text(error, what);
+	if (why != 0) {
+		buf_text(error, ": ");
+		buf_text(error, strerror(why));
+	}
+	return false;
+}
+
 /* A whole file, with a NUL behind it; NULL with errno set. The caller frees it. */
 static char *file_read(const char *path, size_t most, size_t *bytes)
 {
@@ -2312,9 +2403,9 @@ static bool options_agree(const struct options *o, struct buf *error)
 {
 	int64_t needed = o->queue * (o->datagram + 256) / 4 * 5;
 
-	if (o->history < needed) {
-		buf_text(error, "--history: got \"");
-		option_show(error, TYPE_BYTES, o->history);
+	if (o->history_bytes < needed) {
+		buf_text(error, "--history-bytes: got \"");
+		option_show(error, TYPE_BYTES, o->history_bytes);
 		buf_text(error, "\"; --queue ");
 		buf_number(error, o->queue);
 		buf_text(error, " and --datagram ");
@@ -2368,7 +2459,7 @@ void options_help(struct buf *b)
 		"\n"
 		"Every option is also a variable (--log-file: SSE_LOG_FILE) and a line of the file that\n"
 		"--config names (log-file = PATH). A flag wins over a variable, a variable over the file.\n"
-		"Sizes take K, M, G; times ms, s, m, h (seconds if none).\n"
+		"Sizes take K, M, G; times ms, s, m, h, d (seconds if none).\n"
 		"\n");
 	for (int i = 0; i < OPTION_COUNT; i++) {
 		const struct option *row = &option_table[i];
@@ -2426,13 +2517,12 @@ static void log_stamp(struct server *s, struct buf *b)
 /* Begins a line. Add log_text and log_number to it, then log_end. */
 static struct buf *log_begin(struct server *s, enum log_level level, const char *message)
 {
-	static const char *const names[] = {"error", "warning", "info"};
 	struct buf *b = (int64_t)level <= s->opt.log_level ? &s->log.line : &s->log.none;
 
 	buf_text(b, "time=");
 	log_stamp(s, b);
 	buf_text(b, " app=SSE level=");
-	buf_text(b, names[level]);
+	buf_text(b, level_names[level]);
 	buf_text(b, " msg=");
 	buf_text(b, message);
 	return b;
@@ -2600,11 +2690,40 @@ static void log_floods_end(struct server *s)
 }
 
 /* ============================================================================================
- * ring: the owner of events
+ * ring: the owner of events, and of who they are for
+ *
+ * An event is its audience and its frame. The audience is kept because a stream may ask for the
+ * event later: what it may see is decided then, by the user and the roles that it has then.
+ * Neighbours with the same audience share it, so that their frames are neighbours in memory
+ * and leave as one piece.
  * ============================================================================================ */
+
+bool who_next(struct who_walk *w)
+{
+	uint8_t n;
+
+	w->name = (struct span){NULL, 0};
+	if (w->rest.n == 0)
+		return false;
+	n = (uint8_t)w->rest.p[0];
+	if (n >= WHO_ALL) {
+		w->mark = n;
+		w->rest = span_from(w->rest, 1);
+		if (n == WHO_ALL)
+			return true;
+		n = w->rest.n > 0 ? (uint8_t)w->rest.p[0] : UINT8_MAX;
+	}
+	if (n >= w->rest.n)
+		return false;
+	w->name = (struct span){w->rest.p + 1, n};
+	w->rest = span_from(w->rest, n + 1u);
+	return true;
+}
 
 struct event_id ring_next_id(const struct ring *r, int64_t wall_ms)
 {
+	if (wall_ms < r->least_ms)
+		wall_ms = r->least_ms;
 	if (wall_ms > r->newest.ms)
 		return (struct event_id){wall_ms, 0};
 	if (r->newest.n == UINT32_MAX)
@@ -2617,10 +2736,52 @@ const struct event *ring_event(const struct ring *r, uint32_t number)
 	return number - r->oldest < r->next - r->oldest ? &r->list[number & r->mask] : NULL;
 }
 
-uint32_t ring_append(struct ring *r, struct event_id id, struct span frame)
+struct span ring_bytes(const struct ring *r, const struct event *e, bool chunked)
 {
-	uint64_t lap = r->end % r->size, bytes = frame.n + 16;
-	struct event *e = &r->list[r->next & r->mask];
+	struct span all = {r->bytes + e->offset, e->bytes};
+
+	return chunked ? all : (struct span){all.p + e->before, all.n - e->before - 2};
+}
+
+struct span ring_who(const struct ring *r, const struct event *e)
+{
+	return (struct span){r->bytes + e->offset - e->who, e->who_bytes};
+}
+
+static void ring_drop(struct ring *r)
+{
+	const struct event *e = &r->list[r->oldest++ & r->mask];
+
+	if (sse_id_order(e->id, r->floor) > 0)
+		r->floor = e->id;
+}
+
+void ring_forget(struct ring *r, int64_t before_ms)
+{
+	while (r->oldest != r->next && r->list[r->oldest & r->mask].id.ms < before_ms)
+		ring_drop(r);
+}
+
+/*
+ * May the next event, of so many bytes, use the audience of the last one? Then how far before the end that
+ * begins, else 0. Events go when their audience does, so not too many of them may have the same.
+ */
+static uint32_t ring_shared(const struct ring *r, struct span who, uint64_t bytes)
+{
+	const struct event *last = ring_event(r, r->next - 1);
+	uint64_t back = last == NULL ? 0 : r->end - last->at + last->who, lap = r->end % r->size;
+
+	if (last == NULL || who.n == 0 || who.n > SHARED_MAX || back > r->size / 64 || back > lap || lap + bytes > r->size || back + bytes > r->size
+		|| !span_same(ring_who(r, last), who))
+		return 0;
+	return (uint32_t)back;
+}
+
+uint32_t ring_append(struct ring *r, struct event_id id, struct span who, struct span frame)
+{
+	struct event *e;
+	uint32_t shared = ring_shared(r, who, frame.n + 16);
+	uint64_t lap = r->end % r->size, own = shared > 0 ? 0 : who.n, bytes = own + frame.n + 16;
 	struct buf b;
 
 	assert(bytes <= r->size);
@@ -2628,25 +2789,887 @@ uint32_t ring_append(struct ring *r, struct event_id id, struct span frame)
 		r->end += r->size - lap;
 		lap = 0;
 	}
-	while (r->oldest != r->next
-		&& (r->next - r->oldest > r->mask || r->list[r->oldest & r->mask].at + r->size < r->end + bytes))
-		r->oldest++;
+	for (; r->oldest != r->next; ring_drop(r)) {
+		e = &r->list[r->oldest & r->mask];
+		if (r->next - r->oldest <= r->mask && e->at - e->who + r->size >= r->end + bytes)
+			break;
+	}
 	b = buf_fixed(r->bytes + lap, bytes);
+	if (shared == 0)
+		buf_span(&b, who);
+	e = &r->list[r->next & r->mask];
 	e->before = (uint32_t)sse_chunk(&b, frame);
 	assert(!b.failed);
-	e->at = r->end;
-	e->offset = lap;
-	e->bytes = (uint32_t)b.len;
+	e->at = r->end + own;
+	e->offset = lap + own;
+	e->bytes = (uint32_t)(b.len - own);
+	e->who = shared > 0 ? shared : (uint32_t)own;
+	e->who_bytes = (uint32_t)who.n;
 	e->id = r->newest = id;
 	r->end += b.len;
 	return r->next++;
 }
 
-struct span ring_bytes(const struct ring *r, const struct event *e, bool chunked)
+enum resume ring_resume(const struct ring *r, struct event_id id, uint32_t *number)
 {
-	struct span all = {r->bytes + e->offset, e->bytes};
+	uint32_t low = r->oldest, high = r->next;
+	const struct event *last;
 
-	return chunked ? all : (struct span){all.p + e->before, all.n - e->before - 2};
+	*number = r->next;
+	if (sse_id_order(id, r->newest) > 0)
+		return RESUME_newer;
+	if (sse_id_order(id, r->floor) < 0)
+		return RESUME_too_old;
+	while (low != high) { /* the first event after id: ids rise with the numbers */
+		uint32_t middle = low + (high - low) / 2;
+
+		if (sse_id_order(r->list[middle & r->mask].id, id) > 0)
+			high = middle;
+		else
+			low = middle + 1;
+	}
+	last = ring_event(r, low - 1);
+	if (sse_id_order(id, r->floor) != 0 && (last == NULL || sse_id_order(last->id, id) != 0))
+		return RESUME_unknown;
+	*number = low;
+	return RESUME_replay;
+}
+
+static const char *const resume_names[RESUME_COUNT] = {
+#define X(name) [RESUME_##name] = #name,
+	RESUMES(X)
+#undef X
+};
+
+/* ============================================================================================
+ * journal: the ring on disk
+ *
+ * What the ring has and the journal has not is written once a turn, from the ring's own bytes, before
+ * any of it is acknowledged or leaves for a stream. A write that fails is made again at the same place,
+ * of the same bytes, until it succeeds: what the ring still has then is not lost to the journal.
+ * fdatasync may take seconds, so it is called by a thread of its own (syncer_main), which knows nothing
+ * but a descriptor; the loop goes on meanwhile.
+ *
+ * No file is written to that holds anything the program could not read: it begins a new one. Segments
+ * are removed when the ring has nothing of them any more, so that --history-bytes and --history-age
+ * decide about the disk too.
+ *
+ * What is missing in the journal is never passed over in silence: the ring's floor is put behind it, so
+ * that who has not seen it is told to reload. That holds for damage, and for what a failure of power took.
+ * ============================================================================================ */
+
+static const char journal_magic[8] = "SSE\r\n\x1a\n";
+
+/* The check of several parts is that of each, begun with the one before. */
+static uint64_t journal_check(uint64_t before, struct span part)
+{
+	uint8_t key[16] = "--------journal";
+
+	memcpy(key, &before, sizeof before);
+	return hash_whole(key, part);
+}
+
+static uint32_t record_check(const struct journal_record *r)
+{
+	return (uint32_t)journal_check(0, (struct span){(const char *)r, offsetof(struct journal_record, check)});
+}
+
+struct journal_head journal_head(struct event_id after, uint64_t boot)
+{
+	struct journal_head h = {.version = JOURNAL_VERSION, .after_n = after.n, .after_ms = after.ms, .boot = boot};
+
+	memcpy(h.magic, journal_magic, sizeof h.magic);
+	h.check = journal_check(0, (struct span){(char *)&h, sizeof h});
+	return h;
+}
+
+struct journal_record journal_record(struct event_id id, struct span who, struct span frame)
+{
+	struct journal_record r = {JOURNAL_RECORD, (uint32_t)who.n, (uint32_t)frame.n, id.n, id.ms, 0, 0};
+
+	r.check = record_check(&r);
+	r.parts_check = (uint32_t)journal_check(journal_check(r.check, who), frame);
+	return r;
+}
+
+enum journal_kind journal_head_read(struct span segment, struct journal_head *head)
+{
+	uint64_t check;
+
+	if (segment.n < sizeof *head || memcmp(segment.p, journal_magic, sizeof journal_magic) != 0)
+		return JOURNAL_DAMAGED;
+	memcpy(head, segment.p, sizeof *head);
+	check = head->check;
+	head->check = 0;
+	if (journal_check(0, (struct span){(char *)head, sizeof *head}) != check)
+		return JOURNAL_DAMAGED;
+	head->check = check;
+	return head->version > JOURNAL_VERSION ? JOURNAL_NEWER : JOURNAL_GOOD;
+}
+
+/* The bytes that a record at the beginning of text takes, 0 if none begins there. Its parts need not be whole. */
+static uint64_t record_bytes(struct span text, struct journal_record *r)
+{
+	if (text.n < sizeof *r)
+		return 0;
+	memcpy(r, text.p, sizeof *r);
+	if (r->mark != JOURNAL_RECORD || r->check != record_check(r))
+		return 0;
+	return sizeof *r + (uint64_t)r->who_bytes + r->frame_bytes;
+}
+
+bool journal_next(struct span segment, size_t *at, size_t *skipped, struct journal_event *e)
+{
+	for (size_t from = *at; from < segment.n; from++) {
+		struct span rest = span_from(segment, from);
+		const char *mark = memchr(rest.p, 0xff, rest.n);
+		struct journal_record r;
+		uint64_t bytes;
+
+		if (mark == NULL)
+			return false;
+		from = (size_t)(mark - segment.p);
+		rest = span_from(segment, from);
+		bytes = record_bytes(rest, &r);
+		if (bytes == 0 || bytes > rest.n)
+			continue;
+		e->id = (struct event_id){r.id_ms, r.id_n};
+		e->who = (struct span){rest.p + sizeof r, r.who_bytes};
+		e->frame = (struct span){e->who.p + e->who.n, r.frame_bytes};
+		if (journal_record(e->id, e->who, e->frame).parts_check != r.parts_check)
+			continue;
+		*skipped = from - *at;
+		*at = from + (size_t)bytes;
+		return true;
+	}
+	return false;
+}
+
+bool journal_torn(struct span rest)
+{
+	struct journal_record r;
+	size_t n = rest.n < sizeof r.mark ? rest.n : sizeof r.mark;
+
+	return memcmp(rest.p, &(uint32_t){JOURNAL_RECORD}, n) == 0
+		&& (rest.n < sizeof r || record_bytes(rest, &r) > rest.n);
+}
+
+/* ---- writing ---- */
+
+/* "DIR/000000000001.sse". False if there is no memory. */
+static bool journal_path(struct server *s, uint64_t number, struct buf *path)
+{
+	buf_clear(path);
+	buf_text(path, s->opt.journal);
+	buf_byte(path, '/');
+	buf_padded(path, (int64_t)number, 12);
+	buf_bytes(path, ".sse", 5);
+	return !path->failed;
+}
+
+/* Bytes after which a new segment is begun. */
+static uint64_t journal_segment_bytes(const struct server *s)
+{
+	uint64_t share = (uint64_t)s->opt.history_bytes / 16;
+
+	return share < 64 << 10 ? 64 << 10 : share > 64 << 20 ? 64 << 20 : share;
+}
+
+/*
+ * A file ".complete" in the directory says that nothing which a stream has seen is missing. It is removed at the
+ * first failure, for which no room is needed, and made again when all is written. Returns whether that is so.
+ */
+static bool journal_complete(struct server *s, bool complete)
+{
+	struct buf *path = &s->scratch;
+	int file;
+
+	if (s->journal.complete == complete)
+		return true;
+	buf_clear(path);
+	buf_text(path, s->opt.journal);
+	buf_bytes(path, "/.complete", 11);
+	if (path->failed)
+		return false;
+	if (complete) {
+		file = s->sys->open(path->data, O_WRONLY | O_CREAT);
+		if (file < 0)
+			return false;
+		s->sys->close(file);
+	} else if (unlink(path->data) < 0 && errno != ENOENT) {
+		return false;
+	}
+	s->journal.complete = complete;
+	s->journal.fresh = true; /* the directory is to be synced */
+	return true;
+}
+
+static void journal_failed(struct server *s, const char *what, int error)
+{
+	struct journal *j = &s->journal;
+	struct buf *b;
+
+	s->count.journal_errors++;
+	j->retry_ms = s->now_ms + JOURNAL_RETRY_MS;
+	journal_complete(s, false);
+	if (j->failing)
+		return;
+	j->failing = true;
+	b = log_begin(s, LOG_ERROR, "journal_failed");
+	log_text(b, "what", what);
+	log_text(b, "error", strerror(error));
+	log_text(b, "dir", s->opt.journal);
+	log_text(b, "then", "events go to the streams, and are not stored until this is mended");
+	log_end(s);
+}
+
+static void journal_mended(struct server *s)
+{
+	struct buf *b;
+
+	if (!s->journal.failing)
+		return;
+	if (!journal_complete(s, true)) {
+		s->journal.retry_ms = s->now_ms + JOURNAL_RETRY_MS;
+		return;
+	}
+	s->journal.failing = false;
+	b = log_begin(s, LOG_WARNING, "journal_mended");
+	log_number(b, "not_stored", (int64_t)s->count.not_stored);
+	log_text(b, "then", "events are stored again");
+	log_end(s);
+}
+
+static bool segment_add(struct journal *j, uint64_t number)
+{
+	if (j->count == j->cap) {
+		uint32_t cap = j->cap == 0 ? 32 : 2 * j->cap;
+		struct journal_segment *grown = realloc(j->segments, cap * sizeof *grown);
+
+		if (grown == NULL)
+			return false;
+		j->segments = grown;
+		j->cap = cap;
+	}
+	j->segments[j->count++] = (struct journal_segment){.number = number, .begin = j->written, .end = j->written};
+	return true;
+}
+
+/* A new file for the next segment, with its head; -1 with errno set. */
+static int segment_create(struct server *s, const char *path, struct event_id after)
+{
+	struct journal_head head = journal_head(after, s->opt.journal_sync == SYNC_ALWAYS ? 0 : s->journal.boot);
+	struct iovec iov = {&head, sizeof head};
+	int file = s->sys->open(path, O_WRONLY | O_CREAT | O_EXCL), error;
+	ssize_t n;
+
+	if (file < 0)
+		return -1;
+	n = s->sys->pwritev(file, &iov, 1, 0);
+	if (n == sizeof head)
+		return file;
+	error = n < 0 ? errno : ENOSPC;
+	s->sys->close(file);
+	unlink(path);
+	errno = error;
+	return -1;
+}
+
+/* The segment that is written to is this one from now on. */
+static void segment_begin(struct server *s, int file, uint64_t bytes)
+{
+	struct journal *j = &s->journal;
+
+	if (j->file >= 0 && s->opt.journal_sync != SYNC_NONE)
+		j->retired = j->file;
+	else if (j->file >= 0)
+		s->sys->close(j->file);
+	j->file = file;
+	j->bytes = bytes;
+	j->fresh = true;
+}
+
+/* Makes sure that there is a segment to write to. A full one is followed by the next, unless the syncer
+ * has yet to see to the one before. */
+static bool journal_roll(struct server *s)
+{
+	struct journal *j = &s->journal;
+	const struct event *last = ring_event(&s->ring, j->written - 1);
+	struct event_id after = s->ring.floor;
+	int file;
+
+	if (j->file >= 0 && (j->bytes < journal_segment_bytes(s) || j->syncing || j->retired >= 0 || s->now_ms < j->retry_ms))
+		return true;
+	if (last != NULL && sse_id_order(last->id, after) > 0)
+		after = last->id;
+	if (!journal_path(s, ++j->number, &s->scratch) || !segment_add(j, j->number)) {
+		journal_failed(s, "cannot make a segment", ENOMEM);
+		return false;
+	}
+	file = segment_create(s, s->scratch.data, after);
+	if (file < 0)
+		j->count--;
+	if (file < 0 && j->file >= 0) { /* for want of descriptors, say: the last one takes more */
+		j->retry_ms = s->now_ms + JOURNAL_RETRY_MS;
+		return true;
+	}
+	if (file < 0) {
+		journal_failed(s, "cannot make a segment", errno);
+		return false;
+	}
+	if (j->count > 1 && (int32_t)(j->written - j->segments[j->count - 2].end) > 0)
+		j->segments[j->count - 2].end = j->written;
+	segment_begin(s, file, sizeof(struct journal_head));
+	return true;
+}
+
+static void segment_remove(struct server *s, uint64_t number)
+{
+	if (journal_path(s, number, &s->scratch) && unlink(s->scratch.data) < 0 && errno != ENOENT) {
+		log_text(log_flood(s, LOG_ERROR, FLOOD_journal, "journal_not_removed"), "file", s->scratch.data);
+		log_end(s);
+	}
+}
+
+/* Gives the last segment up; the next one goes on with this event. Those that begin with it or behind it are of
+ * no use once they are written again: a disk that fails again and again must not be filled with attempts. */
+static void journal_abandon(struct server *s, uint32_t number)
+{
+	struct journal *j = &s->journal;
+
+	if (j->file >= 0)
+		s->sys->close(j->file);
+	if (j->retired >= 0)
+		s->sys->close(j->retired);
+	for (uint32_t i = j->count; i > 0 && (int32_t)(j->segments[i - 1].begin - number) >= 0; i--)
+		j->segments[i - 1].stale = true;
+	j->file = j->retired = -1;
+	j->written = j->synced = number;
+}
+
+/* Everything is written: what was written before it failed goes. */
+static void journal_tidy(struct server *s)
+{
+	struct journal *j = &s->journal;
+	uint32_t kept = 0;
+
+	for (uint32_t i = 0; i < j->count; i++) {
+		if (j->segments[i].stale)
+			segment_remove(s, j->segments[i].number);
+		else
+			j->segments[kept++] = j->segments[i];
+	}
+	j->count = kept;
+}
+
+/* Lays out the records of the next events in s->iov. Returns the pieces, and in *bytes and *events what they are. */
+static int journal_gather(struct server *s, uint64_t *bytes, uint32_t *events)
+{
+	struct journal *j = &s->journal;
+	int pieces = 0;
+
+	*bytes = 0;
+	for (*events = 0; *events < JOURNAL_BATCH && *bytes < JOURNAL_TURN && j->written + *events != s->ring.next; ++*events) {
+		const struct event *e = ring_event(&s->ring, j->written + *events);
+		struct journal_record *record = &j->records[*events];
+		struct span parts[3] = {{(char *)record, sizeof *record}, ring_who(&s->ring, e), ring_bytes(&s->ring, e, false)};
+
+		*record = journal_record(e->id, parts[1], parts[2]);
+		for (int i = 0; i < 3; i++) {
+			s->iov[pieces++] = (struct iovec){(char *)(uintptr_t)parts[i].p, parts[i].n};
+			*bytes += parts[i].n;
+		}
+	}
+	return pieces;
+}
+
+/* Writes the next events, as many as go at once. False if that failed. */
+static bool journal_write(struct server *s)
+{
+	struct journal *j = &s->journal;
+	uint64_t bytes;
+	uint32_t events;
+	int pieces = journal_gather(s, &bytes, &events);
+	ssize_t n = s->sys->pwritev(j->file, s->iov, pieces, (off_t)j->bytes);
+
+	if (n < 0 || (uint64_t)n != bytes) {
+		int error = n < 0 ? errno : ENOSPC;
+
+		/* When there is room again, the same place will do; a place that can't be written may never be mended. */
+		if (error != ENOSPC && error != EDQUOT && !j->syncing)
+			journal_abandon(s, s->opt.journal_sync == SYNC_NONE ? j->written : j->synced);
+		journal_failed(s, "cannot write", error);
+		return false;
+	}
+	j->bytes += bytes;
+	j->written += events;
+	return true;
+}
+
+/* Is there something that the syncer must see to? */
+static bool journal_unsynced(const struct server *s)
+{
+	const struct journal *j = &s->journal;
+
+	return s->opt.journal_sync != SYNC_NONE && j->file >= 0 && (j->synced != j->written || j->fresh);
+}
+
+/* May the journal be tried now? After a failure not at once. */
+static bool journal_ready(const struct server *s)
+{
+	return s->journal.directory >= 0 && (!s->journal.failing || s->now_ms >= s->journal.retry_ms);
+}
+
+/* Asks the syncer to see to a segment: the one before the last, if it was left unsynced, else the last. */
+static void journal_sync(struct server *s)
+{
+	struct journal *j = &s->journal;
+	struct sync_job job = {.file = j->file, .directory = j->fresh ? j->directory : -1};
+
+	if (j->syncer < 0 || j->syncing || !journal_unsynced(s) || !journal_ready(s))
+		return;
+	if (s->opt.journal_sync == SYNC_BATCH && j->retired < 0 && s->now_ms - j->asked_ms < SYNC_MS)
+		return;
+	j->asked_ms = s->now_ms;
+	j->asked = j->retired >= 0 ? j->segments[j->count - 1].begin : j->written;
+	if (j->retired >= 0)
+		job = (struct sync_job){.file = j->retired, .directory = -1};
+	if (s->sys->write(j->syncer, &job, sizeof job) == (ssize_t)sizeof job)
+		j->syncing = true;
+	else
+		journal_failed(s, "cannot sync", errno);
+}
+
+/*
+ * After a failure nobody knows which pages the disk has, and the kernel calls them clean: what may be
+ * missing is written once more, to another file.
+ */
+void journal_synced(struct server *s)
+{
+	struct journal *j = &s->journal;
+	struct sync_job job;
+
+	if (s->sys->read(j->syncer, &job, sizeof job) != (ssize_t)sizeof job)
+		return;
+	j->syncing = false;
+	if (job.error != 0) {
+		journal_abandon(s, j->synced);
+		journal_failed(s, "cannot sync", job.error);
+		return;
+	}
+	j->synced = j->asked;
+	if (j->retired >= 0 && job.file == j->retired) {
+		s->sys->close(j->retired);
+		j->retired = -1;
+	} else {
+		j->fresh = false;
+	}
+	if (j->synced == s->ring.next && journal_complete(s, true))
+		journal_mended(s);
+}
+
+/* Writes what the ring has and the journal has not; what the ring has no more is a gap in it. */
+static void journal_commit(struct server *s)
+{
+	struct journal *j = &s->journal;
+	uint64_t bytes = 0;
+
+	if (!journal_ready(s))
+		return;
+	if (j->written != s->ring.next && ring_event(&s->ring, j->written) == NULL) {
+		if (j->syncing)
+			return; /* the syncer has the file */
+		journal_abandon(s, s->ring.oldest);
+	}
+	if (j->syncing && j->bytes > 4 * journal_segment_bytes(s)) { /* it can't be followed by another */
+		journal_failed(s, "the disk does not sync", ETIMEDOUT);
+		return;
+	}
+	if (!journal_roll(s))
+		return;
+	/* What was taken in this turn must be written in it; what waited for the disk to be mended, piece by piece. */
+	for (uint64_t from = j->bytes; j->written != s->ring.next && (!j->failing || bytes < JOURNAL_TURN); bytes = j->bytes - from)
+		if (!journal_write(s))
+			return;
+	if (j->written == s->ring.next && j->failing)
+		journal_tidy(s);
+	if (j->written == s->ring.next && s->opt.journal_sync != SYNC_ALWAYS)
+		journal_complete(s, true);
+	if (j->written == s->ring.next && s->opt.journal_sync == SYNC_NONE)
+		journal_mended(s);
+	if (s->opt.journal_sync == SYNC_ALWAYS || j->retired >= 0)
+		journal_sync(s);
+}
+
+/* Is there something to be written at once? */
+static bool journal_waits(const struct server *s)
+{
+	return s->journal.directory >= 0 && !s->journal.failing && s->journal.written != s->ring.next;
+}
+
+static enum journal_state journal_state(const struct server *s)
+{
+	const struct journal *j = &s->journal;
+
+	if (j->directory < 0)
+		return JOURNAL_STORED;
+	if (j->written != s->ring.next || j->file < 0)
+		return JOURNAL_NOT_STORED;
+	if (s->opt.journal_sync != SYNC_ALWAYS || j->synced == s->ring.next)
+		return JOURNAL_STORED;
+	/* A disk that takes long holds the acks back, but nothing else for longer than this: revocations wait behind them. */
+	return j->failing || s->now_ms - j->asked_ms > SYNC_PATIENCE_MS ? JOURNAL_NOT_STORED : JOURNAL_SYNCING;
+}
+
+/* Removes the segments of which the ring has nothing any more. */
+static void journal_trim(struct server *s)
+{
+	struct journal *j = &s->journal;
+	uint32_t gone = 0;
+
+	for (; gone + 1 < j->count && (int32_t)(s->ring.oldest - j->segments[gone].end) >= 0; gone++)
+		segment_remove(s, j->segments[gone].number);
+	j->count -= gone;
+	if (gone > 0)
+		memmove(j->segments, j->segments + gone, j->count * sizeof *j->segments);
+}
+
+/* Is the file still there? Somebody may have emptied the directory: then the journal begins anew, with what the ring has. */
+static void journal_look(struct server *s)
+{
+	struct journal *j = &s->journal;
+	struct stat st;
+
+	j->look_ms = s->now_ms + SYNC_MS;
+	if (j->file < 0 || j->syncing || fstat(j->file, &st) < 0 || st.st_nlink > 0)
+		return;
+	log_text(log_begin(s, LOG_ERROR, "journal_removed"), "then", "its file was removed; it is written anew, from memory");
+	log_end(s);
+	journal_abandon(s, s->ring.oldest);
+	j->complete = false; /* that file is gone too */
+}
+
+/* Every tick: forgets what is too old, and sees to what is written. */
+static void journal_tick(struct server *s)
+{
+	ring_forget(&s->ring, s->wall_ms - s->opt.history_age);
+	if (s->journal.directory < 0)
+		return;
+	journal_sync(s);
+	journal_trim(s);
+	if (s->now_ms >= s->journal.look_ms)
+		journal_look(s);
+}
+
+/* ---- reading, at the start ---- */
+
+/* What was found out so far. */
+struct journal_reading {
+	uint64_t boot;   /* in the last head */
+	uint64_t bytes;  /* of the last segment's events */
+	bool ended;      /* behind them stands that the program ended */
+	bool reusable;   /* it can be written on */
+	bool complete;   /* nothing is missing behind the last event */
+};
+
+static void journal_damaged(struct server *s, uint64_t number, size_t at, size_t bytes)
+{
+	struct buf *b = log_flood(s, LOG_WARNING, FLOOD_journal, "journal_damaged");
+
+	log_number(b, "segment", (int64_t)number);
+	log_number(b, "at", (int64_t)at);
+	log_number(b, "bytes", (int64_t)bytes);
+	log_text(b, "then", "they are passed over; pages that may have missed something are told to reload");
+	log_end(s);
+}
+
+/* Everything that came after this id is here; what came before it may not be. */
+static void journal_floor(struct server *s, struct event_id id)
+{
+	s->ring.floor = id;
+	if (sse_id_order(id, s->ring.newest) > 0)
+		s->ring.newest = id;
+}
+
+/* An event goes into the ring; gap: something before it is missing. */
+static void reading_event(struct server *s, const struct journal_event *e, bool gap)
+{
+	bool fits = e->who.n + e->frame.n + 16 <= s->ring.size;
+
+	if (fits)
+		ring_append(&s->ring, e->id, e->who, e->frame);
+	if (gap || !fits) /* as with a smaller --history-bytes */
+		journal_floor(s, e->id);
+}
+
+/*
+ * The events of a segment go into the ring, from byte `at` on. gap: something before them is missing.
+ * Returns where the last good record ends. *ended: it says that the program ended there; *damaged: something
+ * before it was passed over.
+ */
+static size_t segment_events(struct server *s, uint64_t number, struct span text, size_t at, bool gap, bool *ended,
+	bool *damaged)
+{
+	struct journal_event e;
+	size_t skipped, from = at;
+
+	*ended = *damaged = false;
+	for (; journal_next(text, &at, &skipped, &e); from = at) {
+		if (skipped > 0)
+			journal_damaged(s, number, from, skipped);
+		*damaged |= skipped > 0;
+		gap |= skipped > 0;
+		*ended = e.frame.n == 0;
+		if (*ended && (gap || sse_id_order(e.id, s->ring.newest) > 0))
+			journal_floor(s, e.id);
+		else if (!*ended && sse_id_order(e.id, s->ring.newest) > 0) /* else a second time, after a sync that failed */
+			reading_event(s, &e, gap);
+		else
+			continue;
+		gap = false;
+	}
+	return at;
+}
+
+/* Takes what is in a segment; head is NULL if it has no good one. */
+static void segment_take(struct server *s, uint64_t number, struct span text, const struct journal_head *head,
+	struct journal_reading *r)
+{
+	size_t at = head == NULL ? 0 : sizeof *head;
+	bool ended, damaged, torn, synced = head != NULL && (head->boot == 0 || head->boot == s->journal.boot);
+	struct span rest;
+
+	if (head != NULL && sse_id_order((struct event_id){head->after_ms, head->after_n}, s->ring.newest) > 0)
+		journal_floor(s, (struct event_id){head->after_ms, head->after_n});
+	at = segment_events(s, number, text, at, head == NULL, &ended, &damaged);
+	rest = span_from(text, at);
+	torn = rest.n > 0 && journal_torn(rest);
+	if (rest.n > 0 && !torn)
+		journal_damaged(s, number, at, rest.n);
+	r->boot = head == NULL ? 1 : head->boot;
+	r->bytes = ended ? at - sizeof(struct journal_record) : at;
+	r->ended = ended;
+	r->reusable = head != NULL && rest.n == 0 && !damaged
+		&& head->boot == (s->opt.journal_sync == SYNC_ALWAYS ? 0 : s->journal.boot);
+	r->complete = head != NULL && (rest.n == 0 || torn) && (synced || (ended && !torn));
+}
+
+/* What is read is shown to pages, so it must be there for certain: whoever wrote it may not have synced it. */
+static void segment_sync(struct server *s, const char *path)
+{
+	int file = s->sys->open(path, O_RDONLY);
+
+	if (file < 0)
+		return;
+	if (fdatasync(file) < 0)
+		journal_failed(s, "cannot sync", errno);
+	s->sys->close(file);
+}
+
+/* Reads one segment, the next in order. */
+static bool segment_read(struct server *s, uint64_t number, struct journal_reading *r, struct buf *error)
+{
+	bool path = journal_path(s, number, &s->scratch);
+	struct journal_head head;
+	size_t bytes = 0;
+	char *text = path ? file_read(s->scratch.data, SEGMENT_MAX, &bytes) : NULL;
+	enum journal_kind kind = JOURNAL_DAMAGED;
+
+	if (text == NULL && (!path || errno != EIO))
+		return error_line(error, "--journal", path ? s->scratch.data : s->opt.journal, "cannot read", path ? errno : ENOMEM);
+	r->reusable = false;
+	if (text != NULL)
+		kind = journal_head_read((struct span){text, bytes}, &head);
+	if (kind == JOURNAL_NEWER) {
+		free(text);
+		return error_line(error, "--journal", s->scratch.data,
+			"written by a newer version of sse: start that one, or name another directory", 0);
+	}
+	if (text == NULL)
+		journal_damaged(s, number, 0, 0);
+	if (s->opt.journal_sync != SYNC_NONE)
+		segment_sync(s, s->scratch.data);
+	/* One without a byte was made by this boot and not yet written to, or its bytes never reached the disk. */
+	r->complete &= text != NULL && (r->boot == 0 || r->boot == s->journal.boot);
+	if (bytes > 0)
+		segment_take(s, number, (struct span){text, bytes}, kind == JOURNAL_GOOD ? &head : NULL, r);
+	free(text);
+	return true;
+}
+
+static int segment_order(const void *a, const void *b)
+{
+	const struct journal_segment *left = a, *right = b;
+
+	return left->number < right->number ? -1 : left->number > right->number;
+}
+
+/* Finds the segments. Files of other names are none of ours. */
+static bool journal_list(struct server *s, struct buf *error)
+{
+	struct journal *j = &s->journal;
+	DIR *directory = opendir(s->opt.journal);
+	struct dirent *entry;
+	bool good = directory != NULL;
+
+	while (good && (errno = 0, entry = readdir(directory)) != NULL) {
+		struct span rest = span_of(entry->d_name), digits = span_cut(&rest, '.');
+		int64_t number = 0;
+
+		for (size_t i = 0; i < digits.n && number < INT64_MAX / 16; i++)
+			number = is_digit(digits.p[i]) ? number * 10 + (digits.p[i] - '0') : INT64_MAX / 2;
+		if ((digits.n == 12 || (digits.n > 12 && digits.p[0] != '0')) && number < INT64_MAX / 16 && span_is(rest, "sse"))
+			good = segment_add(j, (uint64_t)number);
+	}
+	good &= errno == 0;
+	if (!good)
+		error_line(error, "--journal", s->opt.journal, "cannot read the directory", errno);
+	if (directory != NULL)
+		closedir(directory);
+	if (j->count > 0) {
+		qsort(j->segments, j->count, sizeof *j->segments, segment_order);
+		j->number = j->segments[j->count - 1].number;
+	}
+	return good;
+}
+
+/* Which boot of the machine this is: what was not synced in another one may be lost. */
+static uint64_t boot_id(struct server *s)
+{
+	size_t bytes;
+	char *text = file_read("/proc/sys/kernel/random/boot_id", 4096, &bytes);
+	uint64_t id = text == NULL ? s->random : journal_check(0, (struct span){text, bytes});
+
+	if (text == NULL) {
+		log_text(log_begin(s, LOG_WARNING, "boot_unknown"), "then",
+			"/proc/sys/kernel/random/boot_id cannot be read: a kill -9 is taken for a failure of power");
+		log_end(s);
+	}
+	free(text);
+	return id | 1;
+}
+
+/* Is it there: see journal_complete. */
+static bool journal_was_complete(const struct server *s)
+{
+	return faccessat(s->journal.directory, ".complete", F_OK, 0) == 0;
+}
+
+/* The journal goes on where what was read ends: in the last segment, or in a new one. */
+static void journal_begin(struct server *s, const struct journal_reading *r)
+{
+	struct journal *j = &s->journal;
+	int64_t latest_ms = s->ring.newest.ms > s->wall_ms ? s->ring.newest.ms : s->wall_ms;
+	struct buf *b;
+	int file = -1;
+
+	if (s->ring.newest.ms == 0)
+		s->ring.newest = s->ring.floor = (struct event_id){s->wall_ms, 0};
+	if (!r->complete) { /* no id must be given twice: the clock may be wrong now, and who knows what was given before */
+		journal_floor(s, (struct event_id){latest_ms + JOURNAL_LOST_MS + random_upto(s, JOURNAL_LOST_MS), 0});
+		log_text(log_begin(s, LOG_WARNING, "journal_cut"), "then",
+			"the last events may be lost, as after a failure of power; every page is told to reload");
+		log_end(s);
+	}
+	/* If ids are ahead of the clock, the next ones may have been given already, to events which streams saw and
+	 * the disk did not get. */
+	s->ring.least_ms = s->ring.newest.ms + 1 + (s->wall_ms < s->ring.newest.ms ? random_upto(s, 60000) : 0);
+	j->written = j->synced = s->ring.next;
+	if (r->reusable && r->complete && journal_path(s, j->segments[j->count - 1].number, &s->scratch))
+		file = s->sys->open(s->scratch.data, O_WRONLY);
+	if (file >= 0)
+		segment_begin(s, file, r->bytes);
+	else
+		journal_roll(s);
+	j->complete = journal_was_complete(s);
+	/* That it ended in order must be taken back for certain before anything is added to it. */
+	if (j->file < 0 || (r->ended && file >= 0 && ftruncate(file, (off_t)r->bytes) < 0) || fdatasync(j->file) < 0
+		|| fsync(j->directory) < 0 || !journal_complete(s, true))
+		journal_failed(s, "cannot begin", errno);
+	b = log_begin(s, LOG_INFO, "journal_read");
+	log_number(b, "segments", j->count);
+	log_number(b, "events", s->ring.next);
+	buf_text(b, " newest=");
+	sse_id(b, s->ring.newest);
+	log_end(s);
+}
+
+/* The directory is not one to keep a journal in. */
+static bool journal_refused(const struct options *o, struct buf *error, int why)
+{
+	return error_line(error, "--journal", o->journal, why == ENOENT ? "make the directory first" : "cannot use it", why);
+}
+
+bool journal_open(struct server *s, struct buf *error)
+{
+	struct journal *j = &s->journal;
+	struct journal_reading r = {.complete = true};
+	uint32_t before;
+	bool complete;
+
+	if (s->opt.journal[0] == '\0')
+		return true;
+	j->boot = boot_id(s);
+	j->directory = s->sys->open(s->opt.journal, O_RDONLY | O_DIRECTORY);
+	if (j->directory < 0)
+		return journal_refused(&s->opt, error, errno);
+	if (flock(j->directory, LOCK_EX | LOCK_NB) < 0)
+		return error_line(error, "--journal", s->opt.journal,
+			errno == EWOULDBLOCK ? "another sse is using it" : "cannot lock", errno == EWOULDBLOCK ? 0 : errno);
+	if (access(s->opt.journal, R_OK | W_OK | X_OK) < 0 && errno == EACCES)
+		return journal_refused(&s->opt, error, errno);
+	if (!journal_list(s, error))
+		return false;
+	s->ring.newest = s->ring.floor = (struct event_id){0, 0};
+	complete = journal_was_complete(s);
+	for (uint32_t i = 0; i < j->count; i++) {
+		before = s->ring.next;
+		if (!segment_read(s, j->segments[i].number, &r, error))
+			return false;
+		/* One of which nothing could be used stays until an event behind it is forgotten. */
+		j->segments[i].end = s->ring.next + (s->ring.next == before);
+		j->segments[i].begin = before - 1;
+	}
+	r.complete &= complete || j->count == 0;
+	journal_begin(s, &r);
+	return true;
+}
+
+void journal_close(struct server *s)
+{
+	struct journal *j = &s->journal;
+	struct journal_record record = journal_record(s->ring.newest, (struct span){NULL, 0}, (struct span){NULL, 0});
+	struct iovec end = {&record, sizeof record};
+	uint32_t before;
+
+	j->retry_ms = s->now_ms;
+	j->syncing = false; /* the syncer has ended */
+	do {
+		before = j->written;
+		journal_commit(s);
+	} while (j->written != before);
+	if (j->directory < 0 || j->written != s->ring.next || j->file < 0 || (j->failing && !journal_complete(s, true)))
+		return;
+	/* Twice, because the mark must not be there without what it vouches for. */
+	if (s->opt.journal_sync != SYNC_NONE && fdatasync(j->file) < 0) {
+		journal_failed(s, "cannot sync", errno);
+		return;
+	}
+	if (s->sys->pwritev(j->file, &end, 1, (off_t)j->bytes) != (ssize_t)sizeof record
+		|| (s->opt.journal_sync != SYNC_NONE && fdatasync(j->file) < 0))
+		journal_failed(s, "cannot end", errno);
+}
+
+/* Closes its files, and leaves it as it is. */
+static void journal_free(struct server *s)
+{
+	struct journal *j = &s->journal;
+
+	for (const int *fd = (int[]){j->file, j->retired, j->directory, -2}; *fd != -2; fd++)
+		if (*fd >= 0)
+			s->sys->close(*fd);
+	free(j->segments);
+	*j = (struct journal){.directory = -1, .file = -1, .retired = -1, .syncer = -1};
 }
 
 /* ============================================================================================
@@ -3015,6 +4038,12 @@ static struct session *conn_session(const struct server *s, const struct conn *c
 	return &s->sessions[c->u.stream.session];
 }
 
+/* Is it a stream that does not have all of its events in its pending list yet? */
+static bool conn_behind(const struct server *s, const struct conn *c)
+{
+	return set_has(&s->behind, conn_number(s, c));
+}
+
 /* Events that wait for a stream: a run of neighbours, then single numbers. */
 static uint32_t pending_count(const struct conn *c)
 {
@@ -3028,9 +4057,21 @@ static uint32_t pending_number(const struct server *s, const struct conn *c, uin
 	return pool_block(&s->lists, c->u.stream.list)[i - c->u.stream.run];
 }
 
+/* Was an event overwritten that the stream has not got? */
+static bool pending_lost(const struct server *s, const struct conn *c)
+{
+	return pending_count(c) > 0 && ring_event(&s->ring, pending_number(s, c, 0)) == NULL;
+}
+
+/* Would this number only make the run longer? That takes no room. */
+static bool pending_runs(const struct conn *c, uint32_t number)
+{
+	return c->u.stream.listed == 0 && (c->u.stream.run == 0 || c->u.stream.run_first + c->u.stream.run == number);
+}
+
 static void pending_add(struct server *s, struct conn *c, uint32_t number)
 {
-	if (c->u.stream.listed == 0 && (c->u.stream.run == 0 || c->u.stream.run_first + c->u.stream.run == number)) {
+	if (pending_runs(c, number)) {
 		if (c->u.stream.run++ == 0)
 			c->u.stream.run_first = number;
 		return;
@@ -3040,7 +4081,7 @@ static void pending_add(struct server *s, struct conn *c, uint32_t number)
 	pool_block(&s->lists, c->u.stream.list)[c->u.stream.listed++] = number;
 }
 
-/* The first n are written. */
+/* The first n are written. Behind the last one, run_first is the number that follows it. */
 static void pending_drop(struct server *s, struct conn *c, uint32_t n)
 {
 	uint32_t *list = pool_block(&s->lists, c->u.stream.list);
@@ -3050,6 +4091,8 @@ static void pending_drop(struct server *s, struct conn *c, uint32_t n)
 		c->u.stream.run = (uint16_t)(c->u.stream.run - n);
 		return;
 	}
+	if (n > 0)
+		c->u.stream.run_first = pending_number(s, c, n - 1) + 1;
 	n -= c->u.stream.run;
 	c->u.stream.run = 0;
 	c->u.stream.listed = (uint16_t)(c->u.stream.listed - n);
@@ -3060,15 +4103,29 @@ static void pending_drop(struct server *s, struct conn *c, uint32_t n)
 	}
 }
 
+/* Takes back what waits for a stream that is behind, but for an event whose first bytes are written. */
+static void pending_undo(struct server *s, struct conn *c)
+{
+	uint32_t first = c->u.stream.run_first, kept = c->u.stream.sent > 0;
+
+	if (pending_count(c) <= kept)
+		return;
+	first = pending_number(s, c, 0);
+	pending_drop(s, c, pending_count(c));
+	c->u.stream.run_first = first;
+	c->u.stream.run = (uint16_t)kept;
+}
+
 /*
  * Is this a stream that the publishers should be held back for? A whole queue waits for it, and it
  * was not tried since. Or half a queue waits, but its kernel buffer filled up less than PATIENCE_MS
  * ago: a client that reads gets to it within that time. One that does not costs the others
- * nothing, unless half a queue comes in that short time, and then only once.
+ * nothing, unless half a queue comes in that short time, and then only once. Nobody is held back
+ * for a stream that is behind: what it has not got yet waits in the ring.
  */
 static void conn_crowd(struct server *s, struct conn *c)
 {
-	uint32_t count = c->state == CONN_STREAM ? pending_count(c) : 0;
+	uint32_t count = c->state == CONN_STREAM && !conn_behind(s, c) ? pending_count(c) : 0;
 
 	if (c->blocked ? count >= s->crowd_blocked && conn_silent_ms(s, c) < PATIENCE_MS : count >= s->crowd_untried)
 		set_add(&s->crowded, conn_number(s, c));
@@ -3079,7 +4136,7 @@ static void conn_crowd(struct server *s, struct conn *c)
 /* There is something to write, and the kernel may take it. */
 static void conn_dirty(struct server *s, struct conn *c)
 {
-	set_add(&s->dirty, conn_number(s, c));
+	set_add(conn_behind(s, c) ? &s->catching : &s->dirty, conn_number(s, c));
 	conn_crowd(s, c);
 }
 
@@ -3123,6 +4180,8 @@ static void stream_leave(struct server *s, struct conn *c, enum close_reason why
 	pending_drop(s, c, pending_count(c));
 	set_remove(&s->streams, number);
 	set_remove(&s->dirty, number);
+	set_remove(&s->behind, number);
+	set_remove(&s->catching, number);
 	stream_unrole(s, c);
 	if (next != 0)
 		s->conns[next].u.stream.prev = prev;
@@ -3308,15 +4367,6 @@ static void stream_end(struct server *s, struct conn *c, enum close_reason why, 
 		conn_goodbye(s, c);
 }
 
-/* 0 to most. */
-static int64_t random_upto(struct server *s, int64_t most)
-{
-	s->random ^= s->random << 13; /* xorshift64 (Marsaglia): spreads, keeps no secret */
-	s->random ^= s->random >> 7;
-	s->random ^= s->random << 17;
-	return (int64_t)(s->random % ((uint64_t)most + 1));
-}
-
 static int64_t retry_ms(struct server *s)
 {
 	return s->opt.retry + random_upto(s, s->opt.retry_jitter);
@@ -3334,73 +4384,7 @@ static void stream_send_off(struct server *s, struct conn *c, enum close_reason 
  * routing: from an event to the streams it is for
  * ============================================================================================ */
 
-/* Puts an event into a stream's pending list. False if it is there already, or must not be. */
-static bool route_stream(struct server *s, struct conn *c, uint32_t number, bool excepted)
-{
-	uint32_t count = pending_count(c);
-
-	if (c->state != CONN_STREAM)
-		return false;
-	if (excepted && s->users[conn_session(s, c)->user].excluded)
-		return false;
-	if (count > 0 && pending_number(s, c, count - 1) == number)
-		return false;
-	if (count == s->opt.queue || (count > 0 && ring_event(&s->ring, pending_number(s, c, 0)) == NULL)) {
-		conn_dead(s, c, CLOSE_slow);
-		return false;
-	}
-	pending_add(s, c, number);
-	if (c->blocked)
-		conn_crowd(s, c);
-	else
-		conn_dirty(s, c);
-	return true;
-}
-
-static uint32_t route_set(struct server *s, const struct set *set, uint32_t number, bool excepted)
-{
-	uint32_t matched = 0;
-
-	for (uint32_t i = set_next(set, 0); i != SET_END; i = set_next(set, i + 1))
-		matched += route_stream(s, &s->conns[i], number, excepted);
-	return matched;
-}
-
-static uint32_t route_user(struct server *s, struct span id, uint32_t number, bool excepted)
-{
-	uint32_t matched = 0, next;
-
-	for (uint32_t i = s->users[user_find(s, id)].first; i != 0; i = next) {
-		next = s->conns[i].u.stream.next;
-		matched += route_stream(s, &s->conns[i], number, excepted);
-	}
-	return matched;
-}
-
-/* What is to be done with the names in an audience. */
-struct visit {
-	enum { VISIT_CHECK, VISIT_EXCLUDE, VISIT_INCLUDE, VISIT_ROUTE } what;
-	struct server *s;
-	uint32_t number; /* of the event */
-	bool excepted;   /* it has excluded users */
-	uint32_t names, matched;
-};
-
-static void visit_name(struct visit *v, bool is_role, struct span name)
-{
-	struct server *s = v->s;
-	int role;
-
-	v->names++;
-	if (v->what == VISIT_CHECK)
-		return;
-	if (v->what == VISIT_EXCLUDE || v->what == VISIT_INCLUDE)
-		s->users[user_find(s, name)].excluded = v->what == VISIT_EXCLUDE;
-	else if (!is_role)
-		v->matched += route_user(s, name, v->number, v->excepted);
-	else if ((role = role_find(s, name)) >= 0)
-		v->matched += route_set(s, &s->roles[role].streams, v->number, v->excepted);
-}
+/* ---- an audience, read from JSON and packed: see enum who_mark ---- */
 
 /* A name as name_error has it, or json_fail at the byte `from`. */
 static bool audience_name(struct json *j, size_t from, const struct buf *name)
@@ -3446,8 +4430,17 @@ static bool audience_role(struct json *j, struct buf *name)
 	return audience_name(j, from, name);
 }
 
-/* {"users":[...],"roles":[...]}, each at most once; visits every name. */
-static bool audience_read(struct json *j, bool roles_too, struct visit *v)
+/* Appends a name to a packed audience, before the first of a list its mark. */
+static void who_add(struct buf *who, enum who_mark mark, bool first, struct span name)
+{
+	if (first)
+		buf_byte(who, (char)mark);
+	buf_byte(who, (char)name.n);
+	buf_span(who, name);
+}
+
+/* {"users":[...],"roles":[...]}, each at most once, or users alone of an except; appended to who. */
+static bool audience_read(struct json *j, bool except, struct buf *who)
 {
 	bool seen[2] = {false, false};
 
@@ -3463,48 +4456,111 @@ static bool audience_read(struct json *j, bool roles_too, struct visit *v)
 		from = j->at;
 		if (!json_key(j, &name))
 			return false;
-		is_role = roles_too && span_is(buf_view(&name), "roles");
+		is_role = !except && span_is(buf_view(&name), "roles");
 		if (name.failed || (!is_role && !span_is(buf_view(&name), "users")))
-			return json_fail(j, from, roles_too ? "unknown key: there are users and roles" : "unknown key: there is users");
+			return json_fail(j, from, except ? "unknown key: there is users" : "unknown key: there are users and roles");
 		if (seen[is_role])
 			return json_fail(j, from, "this key is given twice");
 		seen[is_role] = true;
 		if (!json_open(j, '['))
 			return false;
-		while (json_more(j, ']')) {
+		for (bool first = true; json_more(j, ']'); first = false) {
 			buf_clear(&name);
 			if (is_role ? !audience_role(j, &name) : !audience_user(j, &name))
 				return false;
-			visit_name(v, is_role, buf_view(&name));
+			who_add(who, except ? WHO_EXCEPT : is_role ? WHO_ROLES : WHO_USERS, first, buf_view(&name));
 		}
 	}
 	return j->error == NULL;
 }
 
-/* Who an event is for: JSON that audience_read has checked. */
-struct audience {
-	struct span to;     /* an object, or the string "all" */
-	struct span except; /* .n is 0 if there is none */
-};
+/* ---- and found among those who are here ---- */
 
-/* Gives the event to every stream of its audience, once. Returns how many. */
-static uint32_t route(struct server *s, const struct audience *a, uint32_t number)
+/*
+ * Puts an event into a stream's pending list; one that is behind finds it in the ring. False if it
+ * is there already, or must not be.
+ */
+static bool route_stream(struct server *s, struct conn *c, uint32_t number, bool excepted)
 {
-	struct visit v = {.s = s, .number = number, .excepted = a->except.n > 0};
-	struct json to = json_begin(a->to), exclude = json_begin(a->except), include = json_begin(a->except);
+	uint32_t count = pending_count(c);
 
-	v.what = VISIT_EXCLUDE;
-	if (v.excepted)
-		audience_read(&exclude, false, &v);
-	v.what = VISIT_ROUTE;
-	if (a->to.p[0] == '{')
-		audience_read(&to, true, &v);
+	if (c->state != CONN_STREAM)
+		return false;
+	if (excepted && s->users[conn_session(s, c)->user].excluded)
+		return false;
+	if (conn_behind(s, c)) {
+		bool counted = s->counted[conn_number(s, c)] == number;
+
+		s->counted[conn_number(s, c)] = number;
+		return !counted;
+	}
+	if (count > 0 && pending_number(s, c, count - 1) == number)
+		return false;
+	if (count == s->opt.queue || pending_lost(s, c)) {
+		conn_dead(s, c, CLOSE_slow);
+		return false;
+	}
+	pending_add(s, c, number);
+	if (c->blocked)
+		conn_crowd(s, c);
 	else
-		v.matched = route_set(s, &s->streams, number, v.excepted);
-	v.what = VISIT_INCLUDE;
-	if (v.excepted)
-		audience_read(&include, false, &v);
-	return v.matched;
+		conn_dirty(s, c);
+	return true;
+}
+
+static uint32_t route_set(struct server *s, const struct set *set, uint32_t number, bool excepted)
+{
+	uint32_t matched = 0;
+
+	for (uint32_t i = set_next(set, 0); i != SET_END; i = set_next(set, i + 1))
+		matched += route_stream(s, &s->conns[i], number, excepted);
+	return matched;
+}
+
+static uint32_t route_user(struct server *s, struct span id, uint32_t number, bool excepted)
+{
+	uint32_t matched = 0, next;
+
+	for (uint32_t i = s->users[user_find(s, id)].first; i != 0; i = next) {
+		next = s->conns[i].u.stream.next;
+		matched += route_stream(s, &s->conns[i], number, excepted);
+	}
+	return matched;
+}
+
+/* Marks the users that an event excepts, or takes the marks away again. Returns whether there are any. */
+static bool route_except(struct server *s, struct span who, bool excluded)
+{
+	struct who_walk w = {.rest = who};
+	bool any = false;
+
+	while (who_next(&w))
+		if (w.mark == WHO_EXCEPT) {
+			s->users[user_find(s, w.name)].excluded = excluded;
+			any = true;
+		}
+	return any;
+}
+
+/* Gives an event to every stream of its audience, once. Returns how many. */
+static uint32_t route(struct server *s, struct span who, uint32_t number)
+{
+	bool excepted = route_except(s, who, true);
+	struct who_walk w = {.rest = who};
+	uint32_t matched = 0;
+	int role;
+
+	while (who_next(&w)) {
+		if (w.mark == WHO_ALL)
+			matched += route_set(s, &s->streams, number, excepted);
+		else if (w.mark == WHO_USERS)
+			matched += route_user(s, w.name, number, excepted);
+		else if (w.mark == WHO_ROLES && (role = role_find(s, w.name)) >= 0)
+			matched += route_set(s, &s->roles[role].streams, number, excepted);
+	}
+	if (excepted)
+		route_except(s, who, false);
+	return matched;
 }
 
 /* ============================================================================================
@@ -3623,6 +4679,97 @@ static void deliver_idle(struct server *s, struct conn *c)
 	}
 }
 
+static bool session_has_role(const struct server *s, const struct session *x, struct span name)
+{
+	for (uint64_t rest = x->roles; rest != 0; rest &= rest - 1) {
+		const struct role *role = &s->roles[__builtin_ctzll(rest)];
+
+		if (span_same((struct span){role->name, role->bytes}, name))
+			return true;
+	}
+	return false;
+}
+
+/* May a session see an event for these, as things stand now? */
+static bool session_may_see(const struct server *s, const struct session *x, struct span who)
+{
+	struct span user = user_id(&s->users[x->user]);
+	struct who_walk w = {.rest = who};
+	bool may = false;
+
+	while (who_next(&w)) {
+		if (w.mark == WHO_EXCEPT && span_same(w.name, user))
+			return false;
+		may |= w.mark == WHO_ALL || (w.mark == WHO_USERS && span_same(w.name, user))
+			|| (w.mark == WHO_ROLES && session_has_role(s, x, w.name));
+	}
+	return may;
+}
+
+/* Tells the page to load its data anew: there is no way to tell it what it missed. */
+static void stream_resync(struct server *s, struct buf *b, enum resume why)
+{
+	char data[64];
+	struct buf reason = buf_fixed(data, sizeof data);
+
+	buf_text(&reason, "{\"reason\":\"");
+	buf_text(&reason, resume_names[why]);
+	buf_text(&reason, "\"}");
+	sse_frame(b, &(struct sse_event){s->ring.newest, span_of("system.resync"), buf_view(&reason), s->wall_ms / 1000});
+}
+
+/* What a stream was to be caught up with was overwritten before its turn came. */
+static void stream_overtaken(struct server *s, struct conn *c)
+{
+	s->count.resumed[RESUME_too_old]++;
+	pending_drop(s, c, pending_count(c));
+	c->u.stream.run_first = s->ring.next;
+	buf_clear(&s->body);
+	buf_clear(&s->scratch);
+	stream_resync(s, &s->body, RESUME_too_old);
+	stream_put(&s->scratch, c, buf_view(&s->body));
+	if (s->body.failed || s->scratch.failed)
+		conn_dead(s, c, CLOSE_no_memory);
+	else
+		conn_write(s, c, buf_view(&s->scratch));
+}
+
+/*
+ * Gives a stream that is behind, and has nothing pending, the next events that it may see now, as many as
+ * one write carries. It is behind until it has got them all: so what is published meanwhile waits in the ring,
+ * and there is neither a gap nor a repeat where the stream goes live.
+ */
+static void stream_catch_up(struct server *s, struct conn *c)
+{
+	const struct session *x = conn_session(s, c);
+	uint32_t at = c->u.stream.run_first;
+	struct span who = {NULL, 0};
+	const struct event *e;
+	size_t bytes = 0;
+	bool may = false;
+
+	if (at != s->ring.next && ring_event(&s->ring, at) == NULL) {
+		stream_overtaken(s, c);
+		return;
+	}
+	for (; (e = ring_event(&s->ring, at)) != NULL && bytes < CATCH_WRITE && s->looked < CATCH_BYTES; at++) {
+		struct span its = ring_who(&s->ring, e);
+
+		if (its.p != who.p || its.n != who.n)
+			may = session_may_see(s, x, its);
+		s->looked += sizeof *e + (its.p != who.p || its.n != who.n ? its.n : 0);
+		who = its;
+		if (!may)
+			continue;
+		if (!pending_runs(c, at) && c->u.stream.listed == s->lists.width)
+			break;
+		pending_add(s, c, at);
+		bytes += e->bytes;
+	}
+	if (pending_count(c) == 0)
+		c->u.stream.run_first = at;
+}
+
 /* Returns the bytes written. */
 static size_t deliver_one(struct server *s, struct conn *c)
 {
@@ -3631,11 +4778,15 @@ static size_t deliver_one(struct server *s, struct conn *c)
 	uint16_t pieces;
 
 	set_remove(&s->dirty, conn_number(s, c));
-	if (c->state == CONN_STREAM && pending_count(c) > 0
-		&& ring_event(&s->ring, pending_number(s, c, 0)) == NULL) {
+	set_remove(&s->catching, conn_number(s, c));
+	if (conn_behind(s, c) && pending_count(c) == 0)
+		stream_catch_up(s, c);
+	else if (conn_behind(s, c) && c->u.stream.sent == 0 && pending_lost(s, c))
+		stream_overtaken(s, c);
+	if (c->state == CONN_STREAM && pending_lost(s, c))
 		conn_dead(s, c, CLOSE_slow);
+	if (c->state == CONN_DEAD)
 		return 0;
-	}
 	pieces = deliver_gather(s, c, &bytes, &events);
 	if (bytes > 0) {
 		taken = conn_send(s, c, s->iov, pieces, bytes);
@@ -3649,11 +4800,30 @@ static size_t deliver_one(struct server *s, struct conn *c)
 	conn_crowd(s, c);
 	if (c->blocked)
 		return taken;
-	if (c->out != NULL || (c->state == CONN_STREAM && pending_count(c) > 0))
+	if (c->out != NULL || (c->state == CONN_STREAM && pending_count(c) > 0)
+		|| (conn_behind(s, c) && c->u.stream.run_first != s->ring.next)) {
 		conn_dirty(s, c);
-	else
-		deliver_idle(s, c);
+		return taken;
+	}
+	set_remove(&s->behind, conn_number(s, c));
+	deliver_idle(s, c);
 	return taken;
+}
+
+/* Writes some of what streams have missed: a small share of a turn, so that the others need not wait for it. */
+static void deliver_catch_up(struct server *s)
+{
+	size_t bytes = 0;
+
+	s->looked = 0;
+	for (int i = 0; i < CATCH_CONNS && bytes < CATCH_BYTES && s->looked < CATCH_BYTES && s->catching.count > 0; i++) {
+		uint32_t number = set_next(&s->catching, s->catch_cursor);
+
+		if (number == SET_END)
+			number = set_next(&s->catching, 0);
+		s->catch_cursor = number + 1;
+		bytes += deliver_one(s, &s->conns[number]);
+	}
 }
 
 void deliver_slice(struct server *s)
@@ -3673,6 +4843,7 @@ void deliver_slice(struct server *s)
 	}
 	if (s->dirty.count == 0)
 		s->pass_from = s->ring.end;
+	deliver_catch_up(s);
 }
 
 /* ============================================================================================
@@ -3682,11 +4853,26 @@ void deliver_slice(struct server *s)
  * asked. Each of them leads to a session, by session_apply or, for the file, by token_apply.
  * ============================================================================================ */
 
+/* What waits for a stream was for the roles it had: it is looked through once more, as if the stream came back now. */
+static void stream_reconsider(struct server *s, struct conn *c)
+{
+	set_remove(&s->dirty, conn_number(s, c));
+	set_add(&s->behind, conn_number(s, c));
+	s->counted[conn_number(s, c)] = s->ring.next - 1;
+	pending_undo(s, c);
+	if (c->blocked)
+		conn_crowd(s, c);
+	else
+		conn_dirty(s, c);
+}
+
 /* A stream's roles count from here on. */
 static void stream_roles(struct server *s, struct conn *c)
 {
 	for (uint64_t rest = conn_session(s, c)->roles; rest != 0; rest &= rest - 1)
 		set_add(&s->roles[__builtin_ctzll(rest)].streams, conn_number(s, c));
+	if (pending_count(c) > 0)
+		stream_reconsider(s, c);
 }
 
 /* Ends a stream whose token is no longer good. */
@@ -5427,8 +6613,37 @@ static void stream_put_off(struct server *s, struct conn *c, const struct http_r
 
 static const char *const authorities[] = {[BY_FILE] = "file", [BY_DJANGO] = "django", [BY_TICKET] = "ticket"};
 
+/* Where a stream begins. */
+struct start {
+	bool resumes;       /* the page says up to where it has seen everything */
+	enum resume how;
+	struct event_id id; /* and this is it; else the newest there is */
+	uint32_t number;    /* the first event it is to get */
+};
+
+/* The header wins over the parameter. A page that has none has missed nothing. */
+static struct start request_start(struct server *s, const struct http_request *r)
+{
+	struct start start = {.id = s->ring.newest, .number = s->ring.next};
+	struct span given = r->last_event_id;
+	struct event_id id;
+
+	ring_forget(&s->ring, s->wall_ms - s->opt.history_age);
+	buf_clear(&s->body);
+	if (given.p == NULL && http_parameter(r->query, "lastEventId", &s->body) == 0)
+		return start;
+	if (given.p == NULL)
+		given = buf_view(&s->body);
+	start.resumes = true;
+	start.how = sse_id_read(given, &id) ? ring_resume(&s->ring, id, &start.number) : RESUME_unknown;
+	if (start.how == RESUME_replay)
+		start.id = id;
+	s->count.resumed[start.how]++;
+	return start;
+}
+
 /* The connection becomes a stream of this session. */
-static void stream_begin(struct server *s, struct conn *c, uint32_t session)
+static void stream_begin(struct server *s, struct conn *c, uint32_t session, const struct start *start)
 {
 	struct user *u = &s->users[s->sessions[session].user];
 	uint32_t number = conn_number(s, c);
@@ -5448,20 +6663,33 @@ static void stream_begin(struct server *s, struct conn *c, uint32_t session)
 	session_uncache(s, session);
 	set_add(&s->streams, number);
 	stream_roles(s, c);
+	c->u.stream.run_first = start->number;
+	if (start->number != s->ring.next) {
+		set_add(&s->behind, number);
+		s->counted[number] = s->ring.next - 1;
+	}
 	s->count.streams++;
 	b = log_begin(s, LOG_INFO, "connect");
 	conn_logged(s, c, b);
 	log_number(b, "streams", u->streams);
 	log_text(b, "auth", authorities[s->sessions[session].authority]);
+	if (start->resumes) {
+		log_text(b, "resume", resume_names[start->how]);
+		log_number(b, "behind", s->ring.next - start->number);
+	}
 	buf_text(b, " from=");
 	conn_from(s, c, b);
 	log_end(s);
 }
 
-/* The first bytes of a stream: its head, the time to come back after, "connected". */
-static void stream_greet(struct server *s, struct conn *c, const struct http_request *r, bool resync)
+/*
+ * The first bytes of a stream: its head, the time to come back after, "connected". This bears the id up to
+ * which the page has everything, and not yet that of the newest event if it is to be caught up.
+ */
+static void stream_greet(struct server *s, struct conn *c, const struct http_request *r, const struct start *start)
 {
 	struct buf *b = &s->scratch;
+	bool resync;
 
 	buf_clear(b);
 	answer_begin(s, b, r, 200);
@@ -5471,10 +6699,10 @@ static void stream_greet(struct server *s, struct conn *c, const struct http_req
 	buf_text(b, r->http10 ? "\r\n" : "Transfer-Encoding: chunked\r\n\r\n");
 	buf_clear(&s->body);
 	sse_retry(&s->body, retry_ms(s));
-	sse_connected(&s->body, s->ring.newest);
+	resync = start->resumes && start->how != RESUME_replay;
+	sse_connected(&s->body, resync ? NULL : &start->id); /* it must not be taken for seen before the resync is there */
 	if (resync)
-		sse_frame(&s->body, &(struct sse_event){s->ring.newest, span_of("system.resync"),
-			span_of("{\"reason\":\"missed\"}"), s->wall_ms / 1000});
+		stream_resync(s, &s->body, start->how);
 	if (r->method != HTTP_HEAD)
 		stream_put(b, c, buf_view(&s->body));
 	if (b->failed || s->body.failed)
@@ -5483,21 +6711,6 @@ static void stream_greet(struct server *s, struct conn *c, const struct http_req
 		conn_reply(s, c, buf_view(b));
 	else
 		conn_write(s, c, buf_view(b));
-}
-
-/* Did the page miss something? Until there is replay, every id but the newest means yes. */
-static bool stream_missed(struct server *s, const struct http_request *r)
-{
-	char newest[64];
-	struct buf id = buf_fixed(newest, sizeof newest), *given = &s->body;
-	int found = 0;
-
-	sse_id(&id, s->ring.newest);
-	if (r->last_event_id.p != NULL)
-		return !span_same(buf_view(&id), r->last_event_id);
-	buf_clear(given);
-	found = http_parameter(r->query, "lastEventId", given);
-	return found != 0 && !span_same(buf_view(&id), buf_view(given));
 }
 
 /*
@@ -5527,14 +6740,19 @@ static enum refusal request_session(struct server *s, struct conn *c, const stru
 /* Makes a stream of a session, if its user may have one more. */
 static void request_stream(struct server *s, struct conn *c, const struct http_request *r, uint32_t session)
 {
+	struct start start;
+
 	c->chunked = !r->http10;
 	if (r->method == HTTP_HEAD) {
-		stream_greet(s, c, r, false);
+		stream_greet(s, c, r, &(struct start){.id = s->ring.newest});
 	} else if (s->users[s->sessions[session].user].streams >= s->opt.streams_per_user) {
 		stream_put_off(s, c, r, REFUSE_too_many_streams);
 	} else {
-		stream_begin(s, c, session);
-		stream_greet(s, c, r, stream_missed(s, r));
+		start = request_start(s, r);
+		stream_begin(s, c, session, &start);
+		stream_greet(s, c, r, &start);
+		if (conn_behind(s, c) && !c->blocked)
+			conn_dirty(s, c);
 	}
 }
 
@@ -5760,7 +6978,6 @@ struct line {
 	const char *key; /* whose value is being read */
 	char name_bytes[MAX_NAME], op_bytes[MAX_NAME], user_bytes[MAX_NAME], sid_bytes[MAX_NAME];
 	struct buf name, op, user, sid;
-	struct audience audience;
 	int64_t timestamp;
 };
 
@@ -5785,32 +7002,29 @@ static bool line_data(struct line *l, size_t from)
 
 static bool line_to(struct line *l, size_t from)
 {
-	struct visit v = {.what = VISIT_CHECK};
+	struct buf *who = &l->s->who;
+	size_t before = who->len;
 	char kind = json_peek(&l->j), text[4];
 	struct buf all = buf_fixed(text, sizeof text);
 
 	if (kind == '{') {
-		if (!audience_read(&l->j, true, &v))
+		if (!audience_read(&l->j, false, who))
 			return false;
-		if (v.names == 0)
+		if (who->len == before)
 			return json_fail(&l->j, from, "names nobody; for everybody say \"all\"");
 	} else if (kind != '"' || !json_string(&l->j, &all) || !span_is(buf_view(&all), "all") || all.failed) {
 		return json_fail(&l->j, from, "expected an object or \"all\"");
+	} else {
+		buf_byte(who, (char)WHO_ALL);
 	}
-	l->audience.to = (struct span){l->j.text.p + from, l->j.at - from};
 	return true;
 }
 
 static bool line_except(struct line *l, size_t from)
 {
-	struct visit v = {.what = VISIT_CHECK};
-
 	if (json_peek(&l->j) != '{')
 		return json_fail(&l->j, from, "expected an object");
-	if (!audience_read(&l->j, false, &v))
-		return false;
-	l->audience.except = (struct span){l->j.text.p + from, l->j.at - from};
-	return true;
+	return audience_read(&l->j, true, &l->s->who);
 }
 
 static bool line_timestamp(struct line *l, size_t from)
@@ -5943,10 +7157,11 @@ static bool line_publish(struct server *s, const struct line *l, struct buf *ack
 
 	buf_clear(&s->scratch);
 	sse_frame(&s->scratch, &e);
+	assert(!s->who.failed); /* packed, it is shorter than it was in the datagram */
 	if (s->scratch.failed)
 		return false;
-	number = ring_append(&s->ring, id, buf_view(&s->scratch));
-	matched = route(s, &l->audience, number);
+	number = ring_append(&s->ring, id, buf_view(&s->who), buf_view(&s->scratch));
+	matched = route(s, buf_view(&s->who), number);
 	s->count.events++;
 	b = log_begin(s, LOG_INFO, "event");
 	log_span(b, "name", e.name);
@@ -6011,6 +7226,7 @@ void datagram_line(struct server *s, struct span text, struct buf *ack)
 	l.user = buf_fixed(l.user_bytes, sizeof l.user_bytes);
 	l.sid = buf_fixed(l.sid_bytes, sizeof l.sid_bytes);
 	s->count.lines++;
+	buf_clear(&s->who);
 	if (json_open(&l.j, '{'))
 		while (json_more(&l.j, '}'))
 			if (!line_key(&l))
@@ -6028,20 +7244,67 @@ void datagram_line(struct server *s, struct span text, struct buf *ack)
 		ack_error(s, ack, NULL, "no memory", 0);
 }
 
-/* Sends the acks of the present datagram, if its sender has an address. */
-static void intake_ack(struct server *s)
+/* Where the answers to datagram i begin in acks, once those before it are there. */
+static size_t intake_begins(const struct intake *in, int i)
 {
-	struct intake *in = &s->intake;
-	const struct msghdr *m = &in->messages[in->next].msg_hdr;
+	return i > in->answered ? in->ends[i - 1] : 0;
+}
 
-	if (in->acks.len > 0 && m->msg_namelen > sizeof(sa_family_t)
-		&& s->sys->sendto(s->datagrams.fd, in->acks.data, in->acks.len, MSG_DONTWAIT | MSG_NOSIGNAL,
-			m->msg_name, m->msg_namelen) < 0) {
+/* Has the sender of this datagram an address that an answer can go to? */
+static bool intake_bound(const struct intake *in, int i)
+{
+	return in->messages[i].msg_hdr.msg_namelen > sizeof(sa_family_t);
+}
+
+static void intake_send(struct server *s, int i, struct span answers)
+{
+	const struct msghdr *m = &s->intake.messages[i].msg_hdr;
+
+	if (answers.n > 0 && s->datagrams.fd >= 0 && s->sys->sendto(s->datagrams.fd, answers.p, answers.n,
+			MSG_DONTWAIT | MSG_NOSIGNAL, m->msg_name, m->msg_namelen) < 0) {
 		s->count.acks_lost++;
 		log_text(log_flood(s, LOG_WARNING, FLOOD_ack, "ack_lost"), "error", strerror(errno));
 		log_end(s);
 	}
-	buf_clear(&in->acks);
+}
+
+/* The answers to these events get one word more: the journal does not have them. */
+static void intake_not_stored(struct server *s)
+{
+	static const char word[] = ",\"stored\":false";
+	struct intake *in = &s->intake;
+
+	for (uint32_t n = in->event_count; n-- > 0;) {
+		char *brace = in->acks.data + in->events[n] - 1;
+
+		memmove(brace + sizeof word - 1, brace, in->acks.len - in->events[n] + 1);
+		memcpy(brace, word, sizeof word - 1);
+		in->acks.len += sizeof word - 1;
+		for (int i = in->answered; i < in->next; i++)
+			if (in->ends[i] >= in->events[n])
+				in->ends[i] += (uint32_t)sizeof word - 1;
+	}
+}
+
+/* Sends the answers that are complete; also the first ones to a datagram of so many lines that they take much room. */
+static void intake_answer(struct server *s, bool stored)
+{
+	struct intake *in = &s->intake;
+	size_t from = 0;
+
+	if (!stored)
+		intake_not_stored(s);
+	in->event_count = 0;
+	for (; in->answered < in->next; in->answered++) {
+		intake_send(s, in->answered, (struct span){in->acks.data + from, in->ends[in->answered] - from});
+		from = in->ends[in->answered];
+	}
+	in->acks.len -= from;
+	memmove(in->acks.data, in->acks.data + from, in->acks.len);
+	if (in->acks.len > in->acks.cap / 4) {
+		intake_send(s, in->next, buf_view(&in->acks));
+		buf_clear(&in->acks);
+	}
 }
 
 static bool span_is_blank(struct span s)
@@ -6058,29 +7321,35 @@ static void intake_line(struct server *s)
 	struct mmsghdr *m = &in->messages[in->next];
 	struct span rest = {(char *)in->iov[in->next].iov_base + in->at, m->msg_len - in->at}, line;
 	bool cut = (m->msg_hdr.msg_flags & MSG_TRUNC) != 0;
+	size_t begin = intake_begins(in, in->next);
 
-	if (in->acks.len > in->acks.cap / 2)
-		intake_ack(s);
 	if (cut) {
 		ack_error(s, &in->acks, NULL, "the datagram is longer than --datagram", 0);
 	} else if (rest.n > 0) {
 		line = span_cut(&rest, '\n');
 		in->at = m->msg_len - rest.n;
-		if (span_is_blank(line))
-			return;
-		if (in->acks.len > 0)
-			buf_byte(&in->acks, '\n');
-		datagram_line(s, line, &in->acks);
-		in->lines++;
+		if (!span_is_blank(line)) {
+			uint64_t events = s->count.events;
+
+			if (in->acks.len > begin)
+				buf_byte(&in->acks, '\n');
+			datagram_line(s, line, &in->acks);
+			in->lines++;
+			if (s->count.events > events && intake_bound(in, in->next))
+				in->events[in->event_count++] = (uint32_t)in->acks.len;
+		}
 	}
+	if (!intake_bound(in, in->next))
+		in->acks.len = begin;
 	if (rest.n > 0 && !cut)
 		return;
 	if (in->lines == 0 && !cut)
 		ack_error(s, &in->acks, NULL, "the datagram is empty", 0);
-	intake_ack(s);
+	if (!intake_bound(in, in->next))
+		in->acks.len = begin;
 	in->lines = 0;
 	in->at = 0;
-	in->next++;
+	in->ends[in->next++] = (uint32_t)in->acks.len;
 }
 
 static void intake_receive(struct server *s)
@@ -6095,25 +7364,58 @@ static void intake_receive(struct server *s)
 	}
 	n = s->sys->recvmmsg(s->datagrams.fd, in->messages, INTAKE_BATCH);
 	in->have = n > 0 ? n : 0;
-	in->next = 0;
+	in->next = in->answered = 0;
 	in->readable = n == INTAKE_BATCH || (n < 0 && (errno == EINTR || errno == ENOMEM || errno == ENOBUFS));
 	s->count.datagrams += (uint64_t)in->have;
 }
 
 /* Takes in events, as many as a turn may and delivery keeps up with. */
-static void intake_turn(struct server *s)
+static void intake_take(struct server *s)
 {
 	struct intake *in = &s->intake;
+	uint64_t from = s->ring.end;
 
 	if (in->next == in->have && in->readable && deliver_keeps_up(s) && s->datagrams.fd >= 0)
 		intake_receive(s);
-	for (int i = 0; i < LINES_A_TURN && in->next < in->have; i++) {
+	/* Some of the ring at most: what is taken in must be in the journal before it is overwritten. */
+	for (int i = 0; i < LINES_A_TURN && in->next < in->have && in->acks.len < in->acks.cap / 2
+		&& s->ring.end - from < s->ring.size / 4 && s->ring.end - from < TURN_BYTES; i++) {
 		if (!deliver_keeps_up(s)) {
 			s->count.held++;
 			return;
 		}
 		intake_line(s);
 	}
+}
+
+/* Takes events in, into the journal, and then answers. While the answers wait for the disk nothing else is taken in. */
+static void intake_turn(struct server *s)
+{
+	struct intake *in = &s->intake;
+	enum journal_state state;
+
+	if (!in->waiting)
+		intake_take(s);
+	journal_commit(s);
+	state = journal_state(s);
+	in->waiting = state == JOURNAL_SYNCING;
+	if (state == JOURNAL_NOT_STORED)
+		s->count.not_stored += in->event_count;
+	if (state == JOURNAL_NOT_STORED && !s->journal.failing) {
+		log_text(log_flood(s, LOG_WARNING, FLOOD_journal_slow, "journal_slow"), "then",
+			"the disk took over a second: events are acknowledged as not stored");
+		log_end(s);
+	}
+	if (!in->waiting)
+		intake_answer(s, state == JOURNAL_STORED);
+}
+
+/* Is everything taken in, and answered? */
+static bool intake_done(const struct server *s)
+{
+	const struct intake *in = &s->intake;
+
+	return in->next == in->have && in->answered == in->next && !in->readable;
 }
 
 /* ============================================================================================
@@ -6196,6 +7498,7 @@ void tick(struct server *s)
 	s->sweep_word = end == words ? 0 : end;
 	questions_tick(s);
 	sessions_expire(s);
+	journal_tick(s);
 	for (int i = 0; i < s->listener_count; i++)
 		listener_rest(s, &s->listeners[i], false);
 	if (s->spare < 0 && s->listener_count > 0)
@@ -6242,11 +7545,16 @@ static int sys_open(const char *path, int flags)
 	return open(path, flags | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0640);
 }
 
+static ssize_t sys_pwritev(int fd, const struct iovec *iov, int pieces, off_t at)
+{
+	return pwritev(fd, iov, pieces, at);
+}
+
 const struct sys sys_linux = {
 	.accept4 = sys_accept4, .recv = recv, .sendmsg = sendmsg, .recvmmsg = sys_recvmmsg,
 	.sendto = sys_sendto, .shutdown = shutdown, .setsockopt = setsockopt, .getpeername = sys_getpeername,
 	.close = close, .epoll_ctl = epoll_ctl, .epoll_wait = epoll_wait, .socket = socket, .bind = sys_bind,
-	.listen = listen, .connect = sys_connect, .open = sys_open, .read = read, .write = write,
+	.listen = listen, .connect = sys_connect, .open = sys_open, .read = read, .write = write, .pwritev = sys_pwritev,
 	.poll = poll, .clock_gettime = clock_gettime,
 };
 
@@ -6263,21 +7571,6 @@ static void clock_read(struct server *s)
 /* ============================================================================================
  * sockets: opening them, and accepting
  * ============================================================================================ */
-
-/* "--listen 127.0.0.1:80: what: why" */
-static bool socket_fail(struct buf *error, const char *flag, const char *address, const char *what, int why)
-{
-	buf_text(error, flag);
-	buf_byte(error, ' ');
-	buf_text(error, address);
-	buf_text(error, ": ");
-	buf_text(error, what);
-	if (why != 0) {
-		buf_text(error, ": ");
-		buf_text(error, strerror(why));
-	}
-	return false;
-}
 
 /*
  * What connect says of a Unix socket's path: ECONNREFUSED if nobody holds it any more, ENOENT if
@@ -6308,12 +7601,12 @@ static bool socket_bind_path(struct server *s, struct listener *l, const struct 
 	int bound, probe;
 
 	if (lstat(address->sun_path, &st) == 0 && !S_ISSOCK(st.st_mode))
-		return socket_fail(error, flag, address->sun_path, "the path exists and is not a socket", 0);
+		return error_line(error, flag, address->sun_path, "the path exists and is not a socket", 0);
 	probe = socket_probe(s, address, type);
 	if (probe == 0 || probe == EAGAIN || probe == EPROTOTYPE)
-		return socket_fail(error, flag, address->sun_path, "another program is listening there", 0);
+		return error_line(error, flag, address->sun_path, "another program is listening there", 0);
 	if (probe != ECONNREFUSED && probe != ENOENT)
-		return socket_fail(error, flag, address->sun_path, "cannot tell whose socket is there", probe);
+		return error_line(error, flag, address->sun_path, "cannot tell whose socket is there", probe);
 	own = buf_fixed(temporary.sun_path, sizeof temporary.sun_path - 1);
 	own.len = strlen(temporary.sun_path);
 	buf_byte(&own, '.');
@@ -6323,10 +7616,10 @@ static bool socket_bind_path(struct server *s, struct listener *l, const struct 
 	bound = s->sys->bind(l->fd, (const struct sockaddr *)&temporary, sizeof temporary);
 	umask(mask);
 	if (bound < 0)
-		return socket_fail(error, flag, address->sun_path,
+		return error_line(error, flag, address->sun_path,
 			errno == ENOENT ? "cannot bind (is the directory there?)" : "cannot bind", errno);
 	if (lstat(temporary.sun_path, &st) < 0 || rename(temporary.sun_path, address->sun_path) < 0) {
-		socket_fail(error, flag, address->sun_path, "cannot put the socket in place", errno);
+		error_line(error, flag, address->sun_path, "cannot put the socket in place", errno);
 		unlink(temporary.sun_path);
 		return false;
 	}
@@ -6378,7 +7671,7 @@ static bool listener_open(struct server *s, struct listener *l, const char *text
 		return listener_open(s, l, every, error);
 	}
 	if (l->fd < 0)
-		return socket_fail(error, "--listen", text, "cannot open a socket", errno);
+		return error_line(error, "--listen", text, "cannot open a socket", errno);
 	listener_tune(s, l->fd, tcp);
 	if (address.ss_family == AF_INET6)
 		s->sys->setsockopt(l->fd, IPPROTO_IPV6, IPV6_V6ONLY, &only6, sizeof only6);
@@ -6387,11 +7680,11 @@ static bool listener_open(struct server *s, struct listener *l, const char *text
 			return false;
 		l->path = text + 5;
 	} else if (s->sys->bind(l->fd, (struct sockaddr *)&address, bytes) < 0) {
-		return socket_fail(error, "--listen", text, errno == EADDRINUSE
+		return error_line(error, "--listen", text, errno == EADDRINUSE
 			? "another program is listening there" : "cannot bind", errno);
 	}
 	if (s->sys->listen(l->fd, BACKLOG) < 0 || !epoll_add(s, l->fd, EPOLLIN))
-		return socket_fail(error, "--listen", text, "cannot listen", errno);
+		return error_line(error, "--listen", text, "cannot listen", errno);
 	return true;
 }
 
@@ -6403,11 +7696,11 @@ static bool datagrams_open(struct server *s, struct buf *error)
 	memcpy(address.sun_path, s->opt.socket, strlen(s->opt.socket));
 	l->fd = s->sys->socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (l->fd < 0)
-		return socket_fail(error, "--socket", s->opt.socket, "cannot open a socket", errno);
+		return error_line(error, "--socket", s->opt.socket, "cannot open a socket", errno);
 	if (!socket_bind_path(s, l, &address, SOCK_DGRAM, "--socket", error))
 		return false;
 	l->path = s->opt.socket;
-	return epoll_add(s, l->fd, EPOLLIN | EPOLLET) || socket_fail(error, "--socket", s->opt.socket, "cannot poll", errno);
+	return epoll_add(s, l->fd, EPOLLIN | EPOLLET) || error_line(error, "--socket", s->opt.socket, "cannot poll", errno);
 }
 
 /* Closes a listener; its path goes too, unless another program has put its own there. */
@@ -6567,10 +7860,10 @@ static size_t reserve_all(struct server *s)
 	s->records_max = 2 * MAX_TOKENS + s->conns_max + MAX_CACHED + 64;
 	questions = (size_t)s->opt.auth_queue + MAX_REFRESHES + 1;
 	/* No frame with its chunk takes less than 64 bytes of the ring. */
-	while (events < (size_t)s->opt.history / 64)
+	while (events < (size_t)s->opt.history_bytes / 64)
 		events *= 2;
-	s->ring = (struct ring){.size = (uint64_t)s->opt.history, .mask = (uint32_t)(events - 1)};
-	s->ring.bytes = reserve(s, &at, (size_t)s->opt.history);
+	s->ring = (struct ring){.size = (uint64_t)s->opt.history_bytes, .mask = (uint32_t)(events - 1)};
+	s->ring.bytes = reserve(s, &at, (size_t)s->opt.history_bytes);
 	s->ring.list = reserve(s, &at, events * sizeof *s->ring.list);
 	s->conns = reserve(s, &at, s->conns_max * sizeof *s->conns);
 	reserve_set(s, &at, &s->open, s->conns_max);
@@ -6579,11 +7872,14 @@ static size_t reserve_all(struct server *s)
 	reserve_set(s, &at, &s->unread, s->conns_max);
 	reserve_set(s, &at, &s->dead, s->conns_max);
 	reserve_set(s, &at, &s->crowded, s->conns_max);
+	s->counted = reserve(s, &at, s->conns_max * sizeof *s->counted);
+	reserve_set(s, &at, &s->behind, s->conns_max);
+	reserve_set(s, &at, &s->catching, s->conns_max);
 	for (int i = 0; i < MAX_ROLES; i++)
 		reserve_set(s, &at, &s->roles[i].streams, s->conns_max);
 	reserve_set(s, &at, &s->online, s->records_max);
-	s->lists = (struct pool){.width = (uint32_t)s->opt.queue, .top = 1};
-	s->lists.numbers = reserve(s, &at, (s->conns_max + 1) * (size_t)s->opt.queue * sizeof(uint32_t));
+	s->lists = (struct pool){.width = s->opt.queue > LIST_LEAST ? (uint32_t)s->opt.queue : LIST_LEAST, .top = 1};
+	s->lists.numbers = reserve(s, &at, (s->conns_max + 1) * (size_t)s->lists.width * sizeof(uint32_t));
 	s->users = reserve(s, &at, s->records_max * sizeof *s->users);
 	s->sessions = reserve(s, &at, s->records_max * sizeof *s->sessions);
 	reserve_table(s, &at, &s->users_by_id, s->records_max, s->users, sizeof *s->users);
@@ -6610,6 +7906,7 @@ static size_t reserve_all(struct server *s)
 	s->token = buf_fixed(reserve(s, &at, (size_t)s->opt.head), (size_t)s->opt.head);
 	s->intake.bytes = reserve(s, &at, INTAKE_BATCH * (size_t)s->opt.datagram);
 	s->compact = buf_fixed(reserve(s, &at, (size_t)s->opt.datagram), (size_t)s->opt.datagram);
+	s->who = buf_fixed(reserve(s, &at, (size_t)s->opt.datagram), (size_t)s->opt.datagram);
 	return at;
 }
 
@@ -6623,7 +7920,7 @@ static bool server_reserve(struct server *s, struct buf *error)
 	if (memory == MAP_FAILED) {
 		buf_text(error, "cannot reserve memory (");
 		buf_number(error, (int64_t)(s->memory_bytes >> 20));
-		buf_text(error, " MB; --history and --max-connections make it smaller): ");
+		buf_text(error, " MB; --history-bytes and --max-connections make it smaller): ");
 		buf_text(error, strerror(errno));
 		return false;
 	}
@@ -6671,6 +7968,7 @@ bool server_init(struct server *s, const struct options *o, const struct sys *sy
 	s->opt = *o;
 	s->sys = sys;
 	s->epoll = s->signals = s->spare = s->datagrams.fd = -1;
+	s->journal.directory = s->journal.file = s->journal.retired = s->journal.syncer = -1;
 	for (int i = 0; i < MAX_LISTEN; i++)
 		s->listeners[i].fd = -1;
 	s->log.fd = STDERR_FILENO;
@@ -6703,7 +8001,7 @@ bool server_init(struct server *s, const struct options *o, const struct sys *sy
 	explicit_bzero(seal, sizeof seal);
 	if (!server_reserve(s, error))
 		return false;
-	s->ring.newest = (struct event_id){s->wall_ms, 0};
+	s->ring.newest = s->ring.floor = (struct event_id){s->wall_ms, 0};
 	return authorities_load(s, error);
 }
 
@@ -6727,6 +8025,7 @@ void server_free(struct server *s)
 			s->sys->close(*fd);
 	buf_free(&s->scratch);
 	buf_free(&s->body);
+	journal_free(s);
 	if (s->memory != NULL)
 		munmap(s->memory, s->memory_bytes);
 	s->memory = NULL;
@@ -6751,10 +8050,11 @@ static void server_drain(struct server *s)
 
 static void drain_turn(struct server *s)
 {
-	bool taken_in = s->intake.next == s->intake.have && !s->intake.readable;
-
 	/* Publishers that never pause get half of the time, so that the streams have the other. */
-	if (s->datagrams.fd >= 0 && (taken_in || s->now_ms >= s->drain_until_ms - s->opt.drain / 2)) {
+	if (s->datagrams.fd >= 0 && (intake_done(s) || s->now_ms >= s->drain_until_ms - s->opt.drain / 2)) {
+		intake_answer(s, journal_state(s) == JOURNAL_STORED);
+		s->intake.waiting = s->intake.readable = false;
+		s->intake.have = s->intake.next;
 		listener_close(s, &s->datagrams);
 		for (uint32_t i = 0; (i = set_next(&s->open, i)) != SET_END; i++) {
 			struct conn *c = &s->conns[i];
@@ -6837,6 +8137,10 @@ static void server_event(struct server *s, int fd, uint32_t events)
 		s->intake.readable = true;
 		return;
 	}
+	if (fd == s->journal.syncer) {
+		journal_synced(s);
+		return;
+	}
 	for (int i = 0; i < s->listener_count; i++)
 		if (fd == s->listeners[i].fd) {
 			accept_turn(s, &s->listeners[i]);
@@ -6854,14 +8158,15 @@ static bool server_needs_ticks(const struct server *s)
 		resting |= s->listeners[i].resting;
 	for (int i = 0; i < MAX_LINKS; i++)
 		resting |= s->links[i].fd >= 0;
-	return s->open.count > 0 || s->cached > 0 || s->log.whole > 0 || s->draining || resting || log_floods(s);
+	return journal_waits(s) || journal_unsynced(s) || s->journal.failing || s->open.count > 0 || s->cached > 0 || s->log.whole > 0 || s->draining || resting || log_floods(s);
 }
 
 void server_turn(struct server *s, int wait_ms)
 {
 	struct epoll_event events[512];
-	bool lines = s->intake.next < s->intake.have || s->intake.readable;
-	bool busy = s->dirty.count > 0 || s->unread.count > 0 || questions_wait(s) || (lines && deliver_keeps_up(s));
+	bool lines = !s->intake.waiting && (s->intake.next < s->intake.have || s->intake.readable);
+	bool busy = s->dirty.count > 0 || s->catching.count > 0 || s->unread.count > 0 || questions_wait(s)
+		|| journal_waits(s) || (lines && deliver_keeps_up(s));
 	int64_t tick_ms = s->next_tick_ms - s->now_ms;
 	int n;
 
@@ -6931,7 +8236,7 @@ static bool log_open(struct server *s, struct buf *error)
 	int fd = s->sys->open(own ? s->opt.log_file : "/proc/self/fd/2", O_WRONLY | O_APPEND | (own ? O_CREAT : 0));
 
 	if (fd < 0 && own)
-		return socket_fail(error, "--log-file", s->opt.log_file, "cannot open", errno);
+		return error_line(error, "--log-file", s->opt.log_file, "cannot open", errno);
 	s->log.shared = fd < 0;
 	s->log.fd = fd < 0 ? STDERR_FILENO : fd;
 	return true;
@@ -6948,22 +8253,77 @@ static bool signals_open(struct server *s)
 		signal(taken[i], SIG_DFL); /* a shell ignores INT for what it starts with & */
 	}
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN); /* the journal has EFBIG instead */
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	s->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 	s->epoll = epoll_create1(EPOLL_CLOEXEC);
 	return s->signals >= 0 && s->epoll >= 0 && epoll_add(s, s->signals, EPOLLIN);
 }
 
+/* The thread that waits for the disk. It knows nothing but the descriptors that it is sent, and answers with an errno. */
+static void *syncer_main(void *argument)
+{
+	int socket = (int)(intptr_t)argument;
+	struct sync_job job;
+
+	while (read(socket, &job, sizeof job) == (ssize_t)sizeof job) {
+		job.error = fdatasync(job.file) < 0 || (job.directory >= 0 && fsync(job.directory) < 0) ? errno : 0;
+		if (write(socket, &job, sizeof job) != (ssize_t)sizeof job)
+			break;
+	}
+	close(socket);
+	return NULL;
+}
+
+/* Starts it, if --journal-sync needs it. Signals are blocked by now, and stay so in it. */
+static bool syncer_start(struct server *s, pthread_t *thread)
+{
+	int pair[2];
+
+	if (s->journal.directory < 0 || s->opt.journal_sync == SYNC_NONE)
+		return true;
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+		return false;
+	s->journal.syncer = pair[0];
+	errno = pthread_create(thread, NULL, syncer_main, (void *)(intptr_t)pair[1]);
+	if (errno != 0) {
+		close(pair[1]);
+		return false;
+	}
+	return epoll_add(s, pair[0], EPOLLIN);
+}
+
+/* What it is at is waited for. */
+static void syncer_stop(struct server *s, pthread_t thread)
+{
+	if (s->journal.syncer < 0)
+		return;
+	shutdown(s->journal.syncer, SHUT_RDWR);
+	pthread_join(thread, NULL);
+	close(s->journal.syncer);
+	s->journal.syncer = -1;
+}
+
 static int server_run(struct server *s, struct buf *error)
 {
+	pthread_t syncer;
+
 	if (!log_open(s, error))
 		return fail("", error, 2);
 	if (!signals_open(s)) {
 		buf_text(error, strerror(errno));
 		return fail("cannot start: ", error, 1);
 	}
-	if (!server_listen(s, error))
+	if (!journal_open(s, error))
 		return fail("", error, 1);
+	if (!syncer_start(s, &syncer)) {
+		buf_text(error, strerror(errno));
+		return fail("cannot start a thread: ", error, 1);
+	}
+	if (!server_listen(s, error)) {
+		syncer_stop(s, syncer);
+		return fail("", error, 1);
+	}
 	if (s->opt.max_connections > s->conns_soft) {
 		log_text(log_begin(s, LOG_WARNING, "max_connections_lowered"), "why", "the file limit (ulimit -n) allows no more");
 		log_end(s);
@@ -6974,10 +8334,25 @@ static int server_run(struct server *s, struct buf *error)
 		server_turn(s, -1);
 	for (uint32_t i = 0; (i = set_next(&s->streams, i)) != SET_END; i++)
 		conn_dead(s, &s->conns[i], CLOSE_shutdown);
+	syncer_stop(s, syncer);
+	journal_close(s);
 	log_number(log_begin(s, LOG_INFO, "stopped"), "events", (int64_t)s->count.events);
 	log_end(s);
 	log_flush(s);
 	return 0;
+}
+
+/* For --check-config, while another sse may be using the directory. */
+static bool journal_usable(const struct options *o, struct buf *error)
+{
+	char path[4096];
+	struct buf b = buf_fixed(path, sizeof path);
+
+	if (o->journal[0] == '\0')
+		return true;
+	buf_text(&b, o->journal);
+	buf_bytes(&b, "/.", 3);
+	return access(path, R_OK | W_OK | X_OK) == 0 || journal_refused(o, error, errno);
 }
 
 int main(int argc, char **argv)
@@ -7000,6 +8375,8 @@ int main(int argc, char **argv)
 		status = fail("", &error, 2);
 	} else {
 		if (!server_init(&server, &options, &sys_linux, descriptors(&options), &error))
+			status = fail("", &error, 2);
+		else if (options.check_config && !journal_usable(&options, &error))
 			status = fail("", &error, 2);
 		else if (options.check_config)
 			puts("sse: the configuration is good");

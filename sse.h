@@ -337,13 +337,18 @@ struct sse_event {
 	int64_t timestamp;
 };
 
+/* Is a before b, the same, or behind it? Less than 0, 0, more than 0. */
+int sse_id_order(struct event_id a, struct event_id b);
 void sse_id(struct buf *b, struct event_id id);
+/* Reads what sse_id wrote, and nothing else: false for any other text. */
+bool sse_id_read(struct span text, struct event_id *id);
 /* "id: ...\ndata: {"event":...,"data":...,"timestamp":...}\n\n" */
 void sse_frame(struct buf *b, const struct sse_event *e);
 void sse_keepalive(struct buf *b, int64_t unix_s);
 /* "retry: MS\n\n" */
 void sse_retry(struct buf *b, int64_t retry_ms);
-void sse_connected(struct buf *b, struct event_id newest);
+/* id is what the page has seen everything up to; NULL if that can't be said. */
+void sse_connected(struct buf *b, const struct event_id *id);
 /* body as one chunk of HTTP/1.1 (RFC 9112 section 7.1). Returns the bytes before the body. */
 size_t sse_chunk(struct buf *b, struct span body);
 
@@ -390,8 +395,14 @@ size_t sse_chunk(struct buf *b, struct span body);
 		"error, warning or info (one line an event)") \
 	X(COUNT, queue, "queue", "100", 2, 10000, "EVENTS", \
 		"events that may wait for one stream; one more, and it is closed as slow") \
-	X(BYTES, history, "history", "64M", 65536, INT64_C(1) << 36, "BYTES", \
-		"memory for events: at least 1.25 x queue x datagram") \
+	X(BYTES, history_bytes, "history-bytes", "64M", 65536, INT64_C(1) << 36, "BYTES", \
+		"memory for events, for who comes back: at least 1.25 x queue x datagram") \
+	X(DURATION, history_age, "history-age", "7d", 1000, INT64_C(315360000000), "TIME", \
+		"events older than this are forgotten") \
+	X(TEXT, journal, "journal", "", 0, 4000, "DIR", \
+		"keep the events on disk too, in this directory, for after a restart") \
+	X(SYNC, journal_sync, "journal-sync", "batch", 0, 2, "WHEN", \
+		"the disk is told to hold on to them (fdatasync): none, batch (once a second), always") \
 	X(BYTES, datagram, "datagram", "200K", 256, 4194304, "BYTES", \
 		"the longest datagram taken") \
 	X(DURATION, keepalive, "keepalive", "30s", 50, 86400000, "TIME", \
@@ -436,6 +447,7 @@ struct option_list {
 #define FIELD_HOST(field) const char *field;
 #define FIELD_MODE(field) int64_t field;
 #define FIELD_LEVEL(field) int64_t field;
+#define FIELD_SYNC(field) int64_t field;
 #define FIELD_COUNT(field) int64_t field;
 #define FIELD_BYTES(field) int64_t field;
 #define FIELD_DURATION(field) int64_t field;
@@ -456,19 +468,42 @@ void options_free(struct options *o);
 /* The text of --help. */
 void options_help(struct buf *b);
 
+/* ---- who an event is for ----------------------------------------------------------------------- */
+
+/*
+ * The audience of an event, packed: a mark, then names, each behind a byte of its length (1 to
+ * MAX_NAME); then the next mark. No mark can be taken for a length, nor for a byte of UTF-8.
+ */
+enum who_mark {
+	WHO_ALL = 0xf8, /* everybody; no names follow */
+	WHO_USERS,      /* these ... */
+	WHO_ROLES,      /* ... and who has one of these ... */
+	WHO_EXCEPT      /* ... but none of these users */
+};
+
+/* A walk over a packed audience: begin with {who, 0}. Each step has a mark and a name, empty for WHO_ALL. */
+struct who_walk {
+	struct span rest;
+	enum who_mark mark;
+	struct span name;
+};
+bool who_next(struct who_walk *w);
+
 /* ---- ring: the owner of events --------------------------------------------------------------- */
 
 struct event {
-	uint64_t at;     /* where its bytes begin, counted from the start of time ... */
-	uint64_t offset; /* ... and in the ring: at modulo its size */
-	uint32_t bytes;  /* all of them: chunk size line, frame, CR LF */
-	uint32_t before; /* of the chunk size line: an HTTP/1.0 stream gets what is inside */
+	uint64_t at;        /* where its bytes begin, counted from the start of time ... */
+	uint64_t offset;    /* ... and in the ring: at modulo its size */
+	uint32_t bytes;     /* all of them: chunk size line, frame, CR LF */
+	uint32_t before;    /* of the chunk size line: an HTTP/1.0 stream gets what is inside */
+	uint32_t who;       /* its audience begins so many bytes before it; neighbours may share one */
+	uint32_t who_bytes;
 	struct event_id id;
 };
 
 /*
- * Frames as they stand on the wire, oldest overwritten first. Events are numbered one by one;
- * those from oldest to next-1 are there. A frame never wraps around the ring's end.
+ * Audiences and frames, these as they stand on the wire, oldest overwritten first. Events are numbered one by
+ * one; those from oldest to next-1 are there. Neither an audience nor a frame wraps around the ring's end.
  */
 struct ring {
 	char *bytes;
@@ -476,19 +511,136 @@ struct ring {
 	struct event *list; /* event number n stands at n & mask */
 	uint32_t mask;
 	uint32_t oldest, next; /* numbers; they wrap around, so compare differences */
-	uint64_t end;          /* where the next frame begins, counted as event.at */
+	uint64_t end;          /* where the next one begins, counted as event.at */
 	struct event_id newest;
+	int64_t least_ms;      /* no id is given that is before this */
+	struct event_id floor; /* everything that came after it is here: the last id that was forgotten */
 };
 
 /* The id after the newest: never going back, also where the clock does. */
 struct event_id ring_next_id(const struct ring *r, int64_t wall_ms);
-/* Copies a frame in as a chunk, over the oldest events where need be. Returns its number. The
- * frame and 16 bytes more must fit the ring. */
-uint32_t ring_append(struct ring *r, struct event_id id, struct span frame);
+/* Copies an audience and, as a chunk, a frame in, over the oldest events where need be. Returns its number.
+ * Both and 16 bytes more must fit the ring. */
+uint32_t ring_append(struct ring *r, struct event_id id, struct span who, struct span frame);
 /* NULL if it has been overwritten. */
 const struct event *ring_event(const struct ring *r, uint32_t number);
 /* An event's bytes for a stream with or without chunks. */
 struct span ring_bytes(const struct ring *r, const struct event *e, bool chunked);
+struct span ring_who(const struct ring *r, const struct event *e);
+/* Forgets the events older than this (unix ms). */
+void ring_forget(struct ring *r, int64_t before_ms);
+
+/* What became of a page that says up to where it has seen everything: name in the log, and in the
+ * `reason` of system.resync. */
+#define RESUMES(X) \
+	X(replay)  /* no gap: what is missing is here */ \
+	X(too_old) /* the history does not reach back so far */ \
+	X(unknown) /* not an id that was ever given, or one of before the history was lost */ \
+	X(newer)   /* newer than the newest: the history is another one */
+enum resume {
+#define X(name) RESUME_##name,
+	RESUMES(X)
+#undef X
+	RESUME_COUNT
+};
+/* *number is where it goes on: the first event after id; with any other answer than RESUME_replay, the next one. */
+enum resume ring_resume(const struct ring *r, struct event_id id, uint32_t *number);
+
+/* ---- journal: the ring on disk ------------------------------------------------------------------ */
+
+/*
+ * A directory of segments, "000000000001.sse" and on. A segment is a head, then records, one behind the
+ * other. Numbers are as this machine writes them; the head keeps its form in every version.
+ */
+enum {
+	JOURNAL_VERSION = 1,
+	JOURNAL_RECORD = 0x455353ff /* on disk FF "SSE": FF is no byte of UTF-8, and of no audience */
+};
+
+struct journal_head {
+	char magic[8];    /* "SSE\r\n\x1a\n\0": what a text tool does to line ends shows */
+	uint32_t version;
+	uint32_t after_n; /* events with an id up to this one are in the segments before, later ones ... */
+	int64_t after_ms; /* ... are here */
+	uint64_t boot;    /* which boot of the machine wrote it; 0: every record was synced before its ack */
+	uint64_t check;   /* of all of it, this field being 0 */
+};
+
+struct journal_record {
+	uint32_t mark;    /* JOURNAL_RECORD */
+	uint32_t who_bytes, frame_bytes; /* which follow: the packed audience, then the frame */
+	uint32_t id_n;
+	int64_t id_ms;
+	uint32_t check;       /* of the fields before */
+	uint32_t parts_check; /* of what follows, begun with check */
+};
+
+/* An event found in a segment. An empty frame is none: it says that the program ended in order here. */
+struct journal_event {
+	struct event_id id;
+	struct span who, frame;
+};
+
+struct journal_head journal_head(struct event_id after, uint64_t boot);
+struct journal_record journal_record(struct event_id id, struct span who, struct span frame);
+
+enum journal_kind {
+	JOURNAL_GOOD,
+	JOURNAL_DAMAGED, /* it has no head, or one with a flipped bit; records may be there */
+	JOURNAL_NEWER    /* a later version of this program wrote it */
+};
+enum journal_kind journal_head_read(struct span segment, struct journal_head *head);
+/*
+ * The next good record from byte *at on, and *at behind it; skipped says how many bytes before it were
+ * none. False if there is no other, *at stays.
+ */
+bool journal_next(struct span segment, size_t *at, size_t *skipped, struct journal_event *e);
+/* Can this be the beginning of a record that was never written to its end? So can nothing at all. */
+bool journal_torn(struct span rest);
+
+struct journal_segment {
+	uint64_t number; /* in its name */
+	uint32_t begin;  /* number of its first event; of one that was read at the start, less */
+	uint32_t end;    /* number behind its last event: it is removed when the ring has none of them */
+	bool stale;      /* it was given up, and what is in it is written again */
+};
+
+enum journal_sync { SYNC_NONE, SYNC_BATCH, SYNC_ALWAYS };
+
+/* What the loop asks of who calls fdatasync, and the answer: error is set. */
+struct sync_job {
+	int file, directory; /* directory: -1 if it need not be synced */
+	int error;           /* errno, 0: all is on disk */
+};
+
+enum { JOURNAL_BATCH = 300 }; /* records in a write */
+
+/* All that belongs to --journal. */
+struct journal {
+	int directory;    /* locked, as long as it is open; -1: there is no journal */
+	int file;         /* the last segment; -1: none could be made yet */
+	int retired;      /* the one before, if the syncer must still see to it; else -1 */
+	int syncer;       /* a socket to who calls fdatasync; -1: nobody */
+	uint64_t boot;    /* for the heads of segments */
+	uint64_t number;  /* of the last segment, or of an attempt at one */
+	struct journal_segment *segments; /* oldest first; on the heap */
+	uint32_t count, cap;
+	uint64_t bytes;   /* of the last segment */
+	uint32_t written; /* the events before this number are written, ... */
+	uint32_t synced;  /* ... those before this one are on the disk for certain, ... */
+	uint32_t asked;   /* ... and those before this one are what the syncer is at, if it is syncing */
+	bool syncing;
+	bool fresh;       /* the directory may not have the last segment on disk */
+	bool complete;    /* its mark is there: see journal_complete */
+	bool failing;     /* the last attempt failed: said once, and tried again at retry_ms */
+	int64_t asked_ms; /* when the syncer was asked last */
+	int64_t retry_ms;
+	int64_t look_ms;  /* when it is looked whether the file is still there */
+	struct journal_record records[JOURNAL_BATCH];
+};
+
+/* Does the journal have all events, with --journal-sync always on the disk? */
+enum journal_state { JOURNAL_STORED, JOURNAL_NOT_STORED, JOURNAL_SYNCING };
 
 /* ---- users, roles, sessions ------------------------------------------------------------------- */
 
@@ -729,7 +881,7 @@ enum auth_failure {
 	AUTH_FAILURE_COUNT
 };
 
-/* Blocks of opt.queue numbers for pending lists. Block 0 is none. */
+/* Blocks of numbers for pending lists: a queue each, or more. Block 0 is none. */
 struct pool {
 	uint32_t *numbers;
 	uint32_t width; /* numbers a block */
@@ -759,6 +911,7 @@ struct sys {
 	int (*open)(const char *, int);
 	ssize_t (*read)(int, void *, size_t);
 	ssize_t (*write)(int, const void *, size_t);
+	ssize_t (*pwritev)(int, const struct iovec *, int, off_t);
 	int (*poll)(struct pollfd *, nfds_t, int);
 	int (*clock_gettime)(clockid_t, struct timespec *);
 };
@@ -775,7 +928,9 @@ enum log_level { LOG_ERROR, LOG_WARNING, LOG_INFO };
 	X(refused, 200, 1000) \
 	X(auth, 1, 60000) \
 	X(auth_again, 1, 60000) \
-	X(ack, 1, 10000)
+	X(ack, 1, 10000) \
+	X(journal, 10, 10000) \
+	X(journal_slow, 1, 60000)
 enum flood {
 #define X(name, most, window_ms) FLOOD_##name,
 	FLOODS(X)
@@ -801,11 +956,15 @@ struct log {
 	} floods[FLOOD_COUNT];
 };
 
-enum { INTAKE_BATCH = 32 };
+enum {
+	INTAKE_BATCH = 32,  /* datagrams taken from the socket at once */
+	LINES_A_TURN = 1000 /* of datagrams, before streams and connections get theirs */
+};
 
 /* Datagrams taken from the socket, and how far the present one has been read. */
 struct intake {
 	bool readable; /* the socket may hold more */
+	bool waiting;  /* its answers wait for the disk */
 	int have, next;
 	size_t at;      /* in datagram `next` ... */
 	uint32_t lines; /* ... of which so many were not blank */
@@ -813,8 +972,12 @@ struct intake {
 	struct mmsghdr messages[INTAKE_BATCH];
 	struct iovec iov[INTAKE_BATCH];
 	struct sockaddr_un names[INTAKE_BATCH];
+	int answered;   /* datagrams before this one have their answers */
 	char ack_bytes[32768];
-	struct buf acks;
+	struct buf acks; /* fixed: answers that were not sent yet */
+	uint32_t ends[INTAKE_BATCH]; /* where in acks those to datagram i end */
+	uint32_t events[LINES_A_TURN]; /* where in acks those to events end that the journal may not have yet */
+	uint32_t event_count;
 };
 
 struct listener {
@@ -829,6 +992,9 @@ struct counters {
 	uint64_t events, deliveries, sends, sent_bytes, connections, streams;
 	uint64_t datagrams, lines, bad_lines, acks_lost, accept_errors, held;
 	uint64_t questions, refreshes, allowed, denied, resent, overtaken, failed[AUTH_FAILURE_COUNT];
+	uint64_t resumed[RESUME_COUNT]; /* streams that came with an id */
+	uint64_t not_stored;  /* events the journal did not have when they were answered */
+	uint64_t journal_errors;
 	uint64_t revocations; /* datagrams with op revoke; closed[CLOSE_revoked] has the streams */
 	uint64_t refused[REFUSE_COUNT], closed[CLOSE_COUNT];
 };
@@ -851,6 +1017,7 @@ struct server {
 	int64_t drain_until_ms;
 
 	struct ring ring;
+	struct journal journal;
 
 	/* connections, by descriptor */
 	struct conn *conns;
@@ -863,8 +1030,13 @@ struct server {
 	struct set unread;   /* the kernel may hold input for it */
 	struct set dead;     /* to be reaped */
 	struct set crowded;  /* hold much of a queue, and may be about to take it: see conn_crowd */
+	struct set behind;   /* streams that are caught up from the ring: see stream_catch_up */
+	struct set catching; /* those of them that are not blocked: what dirty is to the others */
+	uint32_t *counted;   /* by connection, of those behind: the last event that was counted as theirs */
 	struct pool lists;
-	uint32_t cursor;       /* where the next slice of dirty connections begins */
+	uint32_t cursor;       /* where the next slice of dirty connections begins ... */
+	uint32_t catch_cursor; /* ... and of those that are caught up */
+	size_t looked;         /* bytes looked at for these in this turn */
 	uint32_t crowd_untried, crowd_blocked; /* events that make a connection crowded */
 	uint64_t pass_from;    /* ring.end when the pass over the dirty ones began */
 	uint32_t sweep_word;   /* where the next tick's walk begins */
@@ -914,7 +1086,8 @@ struct server {
 	struct buf scratch;   /* growable: an answer or a frame in the making */
 	struct buf body;      /* growable: what goes into it */
 	struct buf token;     /* fixed: a token without its escapes */
-	struct buf compact;   /* fixed, one datagram long: an event's data */
+	struct buf compact;   /* fixed, one datagram long: an event's data ... */
+	struct buf who;       /* ... and its audience, packed */
 	struct buf keepalive; /* fixed: the chunk of this tick's keepalive */
 	size_t keepalive_before;
 	char keepalive_bytes[128];
@@ -951,6 +1124,12 @@ bool deliver_keeps_up(const struct server *s);
 void tick(struct server *s);
 /* Closes what was found dead in this turn. */
 void conn_reap(struct server *s);
+/* Locks --journal and fills the ring from it; nothing without one. False, with a line in error. */
+bool journal_open(struct server *s, struct buf *error);
+/* What the syncer has to say. */
+void journal_synced(struct server *s);
+/* The end: what is not written yet is, and where it stops is marked. Waits for the disk. */
+void journal_close(struct server *s);
 /* Opens the sockets; false with a line in error. */
 bool server_listen(struct server *s, struct buf *error);
 /* One turn of the loop: waits at most wait_ms, less if there is work. */

@@ -2,7 +2,7 @@
 """
 Measures sse beside its peers and beside the floor, and writes bench/results.md and bench/*.svg.
 
-    make bench            everything, about 25 minutes, 30 at most
+    make bench            everything, about 30 minutes, 35 at most
     make bench QUICK=1    fewer repeats and smaller, about 3 minutes; writes to build/bench instead
     bench/bench.py --report    writes the tables and pictures of the last run again
 
@@ -30,7 +30,7 @@ import servers
 from scenarios import Plan, Sample
 
 RESULTS, TRIAL = servers.BUILD / "results.json", servers.BUILD / "trial.json"
-FULL_LIMIT_S, QUICK_LIMIT_S = 30 * 60, 6 * 60
+FULL_LIMIT_S, QUICK_LIMIT_S = 35 * 60, 6 * 60
 
 
 def say(text: str) -> None:
@@ -40,7 +40,9 @@ def say(text: str) -> None:
 def show(sample: Sample) -> None:
     wanted = ("deliveries_per_s", "events_per_s", "p99_us", "server_cpu_us_per_delivery", "server_cpu_us_per_stream",
               "rss_bytes_per_stream", "missing", "closed_readers", "server_busy", "client_busy", "hold_cpu_percent",
-              "requests_per_s", "bytes_per_s", "revoke_median_ms", "revoke_most_ms", "start_ms", "instructions", "others_cores")
+              "requests_per_s", "bytes_per_s", "revoke_median_ms", "revoke_most_ms", "start_ms", "instructions",
+              "replay_ms", "replay_cpu_ms", "alone_p99_ms", "during_p99_ms", "during_max_ms", "acked_per_s",
+              "server_cpu_us_per_event", "others_cores")
     shown = " ".join(f"{name}={sample.figures[name]:.6g}" for name in wanted if name in sample.figures)
     say(f"{sample.scenario:16} {sample.server:12} {sample.streams:6} {shown}")
 
@@ -55,6 +57,9 @@ def steps(plan: Plan) -> list[tuple[str, Callable[[], Iterable[Sample]]]]:
         ("wrk-streams", lambda: scenarios.wrk_streams_run(plan)),
         ("start", lambda: scenarios.start_run(plan)),
         ("revoke", lambda: scenarios.revoke_run(plan)),
+        ("replay", lambda: scenarios.replay_run(plan)),
+        ("replays", lambda: scenarios.replays_run(plan)),
+        ("journal", lambda: scenarios.journal_run(plan)),
         ("callgrind", lambda: scenarios.callgrind_run(plan)),
     ]
     return found
@@ -85,7 +90,8 @@ def measure(plan: Plan, only: list[str], into: Path) -> None:
     servers.sse_copy()
     servers.token_files()
     scenarios.forget_texts()
-    about = {"quick": plan.quick, "facts": machine.facts(), "versions": machine.versions(servers.PYTHON, servers.NODE_MODULES)}
+    facts = machine.facts() | {"journals are on": servers.file_system(servers.BUILD)}
+    about = {"quick": plan.quick, "facts": facts, "versions": machine.versions(servers.PYTHON, servers.NODE_MODULES)}
     samples: list[Sample] = []
     try:
         run_all(plan, only, samples)

@@ -33,6 +33,18 @@
  * loss still shows, but no order. count looks at each 256th, and has the kernel throw away the bytes of the others:
  * their deliveries are taken from their number of bytes, and only the streams looked at can miss anything.
  *
+ * Replays (--expect): nothing is published. The streams come with --last-event-id, and each is to get the events with
+ * the seqs 0 to N-1 that another run has published before, to them and with one publisher; more than that is
+ * "repeated". They connect all at once, with a --connect-window as large as --streams. replay_first_ns is when the
+ * first began to connect, replay_last_ns when the last had its last event (CLOCK_MONOTONIC), done_p50_ms and the like
+ * from the former until so many of them had theirs.
+ *
+ * Answers (--in-flight): each publisher binds its socket, so that its datagrams are answered, and keeps at most so many
+ * of them unanswered. acked_per_s goes from the first send to the last answer. With --streams 0 nobody listens. The
+ * answers wait in a datagram queue too: with more in flight than net.unix.max_dgram_qlen some are lost.
+ *
+ * --trace FILE: when each event that was looked at was sent, and its latency, two numbers of 64 bits in nanoseconds.
+ *
  * Slow streams (--slow, the last ones) have a small receive buffer and stop reading once they are connected. Their
  * events are not counted anywhere.
  *
@@ -48,8 +60,8 @@
  * recv here sends an ACK, and the server's half of that work is on this process' account, not on the server's. Above
  * some 8 million deliveries a second this process is the limit: then use --check count.
  *
- * Exit status: 0 if all streams were connected and stayed open, and nothing was missing, repeated, disordered or
- * stray; 1 otherwise; 2 for wrong usage.
+ * Exit status: 0 if all streams were connected and stayed open, nothing was missing, repeated, disordered or stray,
+ * and all was answered; 1 otherwise; 2 for wrong usage.
  *
  * How it reads: recv goes into one big buffer, behind what the stream had left over. The chunk headers are taken out
  * in place, and then whole lines are looked at. What stays is the beginning of a line, at most LINE_KEEP bytes of it,
@@ -87,6 +99,7 @@
 enum {
 	HEADERS_MAX = 8,
 	PUBLISHERS_MAX = 16,
+	IN_FLIGHT_MAX = 400,
 	HEAD_MAX = 8192,          /* a response head */
 	LINE_KEEP = 512,          /* of a line that is not whole yet; seq and t must stand within it */
 	RECV_MAX = 256 * 1024,
@@ -98,6 +111,7 @@ enum {
 	TICK_MS = 20,             /* how often a phase looks whether it is over */
 	DRAIN_QUIET_MS = 500,
 	DRAIN_MAX_MS = 5000,
+	ANSWER_S = 20,            /* a publisher waits so long for an answer */
 };
 
 /* A figure that there is none of: null in the JSON. It is a NaN, and the only value that differs from itself. */
@@ -141,8 +155,9 @@ enum audience { TO_ALL, TO_ROLE, TO_USERS };
 
 struct config {
 	const char *connect, *path, *tokens, *token, *ready, *publish, *to, *check_name, *pids, *label;
+	const char *last_event_id, *trace;
 	const char *headers[HEADERS_MAX], *publish_headers[HEADERS_MAX];
-	uint32_t streams, window, sources, publishers, events, burst, size, slow;
+	uint32_t streams, window, sources, publishers, events, burst, size, slow, in_flight, replayed;
 	double rate, seconds, settle, hold, quiet, limit;
 	bool raw_body;
 	/* worked out from the above */
@@ -164,11 +179,14 @@ enum kind { TEXT, NUMBER, REAL, FLAG, LIST };
 	X("connect-window", NUMBER, window,          "256",  "connections being opened at once") \
 	X("sources",        NUMBER, sources,         "0",    "source addresses 127.0.0.1 and up; 0: one for each 5000") \
 	X("ready",          TEXT,   ready,           "event", "a stream is connected at its first 'event', or at the 'head'") \
+	X("last-event-id",  TEXT,   last_event_id,   NULL,   "the streams say that this is the last event they have") \
+	X("expect",         NUMBER, replayed,        "0",    "each stream gets so many events of an earlier run") \
 	X("slow",           NUMBER, slow,            "0",    "the last so many streams never read") \
 	X("publish",        TEXT,   publish,         NULL,   "unix:/path (datagrams) or http://HOST:PORT/path; none: no events") \
 	X("publish-header", LIST,   publish_headers, NULL,   "'Name: value' for each POST; may be repeated") \
 	X("publishers",     NUMBER, publishers,      "1",    "publishing processes") \
 	X("rate",           REAL,   rate,            "0",    "events a second, of all publishers; 0: as fast as they can") \
+	X("in-flight",      NUMBER, in_flight,       "0",    "have datagrams answered, so many at most not yet; 0: not") \
 	X("burst",          NUMBER, burst,           "1",    "so many events at once, then wait for as many turns") \
 	X("events",         NUMBER, events,          "0",    "publish so many events; 0: see --seconds") \
 	X("seconds",        REAL,   seconds,         "0",    "publish for so long; 0 and no --events: 10") \
@@ -181,6 +199,7 @@ enum kind { TEXT, NUMBER, REAL, FLAG, LIST };
 	X("hold",           REAL,   hold,            "0",    "seconds to hold the idle streams and measure CPU") \
 	X("quiet",          REAL,   quiet,           "3",    "all is published: give up after so many seconds of silence") \
 	X("limit",          REAL,   limit,           "120",  "the whole run ends after so many seconds") \
+	X("trace",          TEXT,   trace,           NULL,   "file for when each event was sent, and its latency") \
 	X("label",          TEXT,   label,           "",     "a name for the run, copied to the JSON")
 
 static const struct option {
@@ -260,6 +279,12 @@ static void config_work_out(struct config *c)
 	c->role = role ? c->to + 5 : NULL;
 	if (c->publishers < 1 || c->publishers > PUBLISHERS_MAX)
 		die(2, "--publishers: 1 to %d", PUBLISHERS_MAX);
+	if (c->in_flight > IN_FLIGHT_MAX)
+		die(2, "--in-flight: at most %d", IN_FLIGHT_MAX);
+	if (c->in_flight && (!c->publish || strncmp(c->publish, "unix:", 5) != 0))
+		die(2, "--in-flight: only datagrams are answered (--publish unix:/path)");
+	if (c->replayed && (c->publish || c->slow || c->check != CHECK_FULL))
+		die(2, "--expect: with --check full, and without --publish and --slow");
 	if (c->slow > c->streams)
 		die(2, "--slow: more than --streams");
 	if (c->burst < 1 || c->window < 1)
@@ -457,6 +482,14 @@ static void histogram_add(struct histogram *h, uint64_t value)
 	h->max = value > h->max ? value : h->max;
 }
 
+static void histogram_join(struct histogram *all, const struct histogram *h)
+{
+	for (size_t i = 0; i < HIST_SIZE; i++)
+		all->counts[i] += h->counts[i];
+	all->total += h->total;
+	all->max = h->max > all->max ? h->max : all->max;
+}
+
 static double histogram_value(size_t index)
 {
 	size_t row = index >> HIST_BITS, step = index & (HIST_STEPS - 1);
@@ -568,6 +601,8 @@ static double own_cpu_s(void)
 struct publisher_report {
 	uint64_t published;
 	uint64_t first_ns, last_ns;
+	uint64_t acked, not_stored;
+	struct histogram ack_latency;
 	bool failed;
 };
 
@@ -579,8 +614,19 @@ struct publisher {
 	int fd;
 	uint32_t number;
 	char *pad;                /* config->size times 'x' */
+	uint64_t sent, sent_ns[IN_FLIGHT_MAX];   /* with --in-flight: when datagram n was, at n modulo that */
 	struct publisher_report *report;
 };
+
+/* Gives the socket a name that is free, in the abstract namespace, so that it can be answered. */
+static void publisher_bind(struct publisher *p)
+{
+	struct sockaddr_un any = {.sun_family = AF_UNIX};
+	struct timeval patience = {.tv_sec = ANSWER_S};
+	if (bind(p->fd, (struct sockaddr *)&any, sizeof any.sun_family) < 0)
+		die(1, "--in-flight: bind: %s", strerror(errno));
+	setsockopt(p->fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+}
 
 static void publisher_open(struct publisher *p)
 {
@@ -590,6 +636,8 @@ static void publisher_open(struct publisher *p)
 		die(1, "--publish: socket: %s", strerror(errno));
 	if (setsockopt(p->fd, SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof size) < 0)
 		setsockopt(p->fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
+	if (p->config->in_flight)
+		publisher_bind(p);
 	if (!p->path)
 		return;
 	setsockopt(p->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
@@ -671,6 +719,32 @@ static int event_tail(const struct publisher *p, char *out, size_t size, uint32_
 	return snprintf(out, size, ",\"to\":{\"users\":[\"%s\"]}}", p->tokens->users[seq % p->tokens->user_count]);
 }
 
+/* Takes an answer, if there is one; flags: 0 to wait for it. They come in the order of the datagrams. */
+static bool publisher_answer(struct publisher *p, int flags)
+{
+	char text[512];
+	ssize_t n = recv(p->fd, text, sizeof text - 1, flags);
+	if (n < 0 && flags && errno == EAGAIN)
+		return false;
+	if (n < 0)
+		die(1, "--in-flight: no answer (net.unix.max_dgram_qlen may be too small): %s", strerror(errno));
+	text[n] = '\0';
+	if (strncmp(text, "{\"ok\":true", 10) != 0)
+		die(1, "--in-flight: the answer was %s", text);
+	p->report->not_stored += strstr(text, "\"stored\":false") != NULL;
+	histogram_add(&p->report->ack_latency, now_ns() - p->sent_ns[p->report->acked++ % p->config->in_flight]);
+	return true;
+}
+
+/* Takes the answers that are here, and waits for more while there are more than most to come. */
+static void publisher_answers(struct publisher *p, uint32_t most)
+{
+	while (p->sent - p->report->acked > most)
+		publisher_answer(p, 0);
+	while (p->sent > p->report->acked && publisher_answer(p, MSG_DONTWAIT))
+		;
+}
+
 static bool publish_one(struct publisher *p, uint32_t seq)
 {
 	static const char pad_begin[] = ",\"pad\":\"";
@@ -718,13 +792,19 @@ static void publisher_run(struct publisher *p)
 		publisher_pace(p, start_ns, n);
 		if (now_ns() >= end_ns)
 			break;
+		if (c->in_flight)
+			p->sent_ns[p->sent++ % c->in_flight] = now_ns();
 		if (!publish_one(p, n * c->publishers + p->number)) {
 			fprintf(stderr, "load: --publish: %s\n", strerror(errno));
 			p->report->failed = true;
 			break;
 		}
 		p->report->published = (uint64_t)n + 1;
+		if (c->in_flight)
+			publisher_answers(p, c->in_flight - 1);
 	}
+	if (c->in_flight && !p->report->failed)
+		publisher_answers(p, 0);
 	p->report->last_ns = now_ns();
 }
 
@@ -861,9 +941,14 @@ struct run {
 	uint64_t bytes, bytes_scanned;   /* of bodies, readers only; bytes_scanned without those of SCAN_BYTES */
 	uint64_t last_ns;                /* the last delivery */
 	struct histogram latency;
+	FILE *trace;                     /* or NULL */
+
+	uint64_t replay_first_ns;        /* with --expect: when the first stream began to connect ... */
+	struct histogram replay_done;    /* ... and how long after that each had everything */
+	struct cost replay_to;
 
 	uint64_t *expected;              /* by user; NULL until all is published */
-	uint64_t published, publish_first_ns, publish_last_ns;
+	uint64_t published, acked, publish_first_ns, publish_last_ns;
 	double connect_s, client_cpu_s, hold_percent;
 	struct cost before, opened, published_from, published_to;
 };
@@ -924,17 +1009,31 @@ static bool event_is_stray(const struct run *r, uint32_t index, uint32_t seq)
 	return r->config.audience == TO_ROLE && r->tokens.roles_known && !token_of(r, index)->has_role;
 }
 
+static void latency_add(struct run *r, uint64_t sent_ns)
+{
+	uint64_t both[2] = {sent_ns, r->read_ns - sent_ns};
+	histogram_add(&r->latency, both[1]);
+	if (r->trace && fwrite(both, sizeof both, 1, r->trace) != 1)
+		die(1, "--trace: %s", strerror(errno));
+}
+
+static void stream_fresh(struct run *r, struct stream *s)
+{
+	if (++s->fresh == r->config.replayed)
+		histogram_add(&r->replay_done, r->read_ns - r->replay_first_ns);
+}
+
 static void event_check(struct run *r, struct stream *s, uint32_t index, const char *digits, const char *line_end)
 {
 	uint32_t seq = (uint32_t)number_take(&digits), publishers = r->config.publishers;
 	const char *t = after_key(digits, line_end, t_key);
 	uint64_t sent_ns = t ? number_take(&t) : 0;
 	if (sent_ns && sent_ns <= r->read_ns)
-		histogram_add(&r->latency, r->read_ns - sent_ns);
+		latency_add(r, sent_ns);
 	if (event_is_stray(r, index, seq))
 		r->stray++;
 	else if (track_event(r, &r->tracks[(size_t)index * publishers + seq % publishers], seq / publishers))
-		s->fresh++;
+		stream_fresh(r, s);
 }
 
 static void stream_ready(struct run *r, struct stream *s, uint32_t index)
@@ -1166,6 +1265,11 @@ static bool stream_request(struct run *r, struct stream *s, uint32_t index)
 	size_t len = expand(out, 0, "GET ", token);
 	len = expand(out, len, r->config.path, token);
 	len = expand(out, len, " HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n", token);
+	if (r->config.last_event_id) {
+		len = expand(out, len, "Last-Event-ID: ", token);
+		len = expand(out, len, r->config.last_event_id, token);
+		len = expand(out, len, "\r\n", token);
+	}
 	for (size_t i = 0; i < HEADERS_MAX && r->config.headers[i]; i++) {
 		len = expand(out, len, r->config.headers[i], token);
 		len = expand(out, len, "\r\n", token);
@@ -1275,6 +1379,7 @@ static void phase_connect(struct run *r)
 {
 	uint64_t begin_ns = now_ns();
 	r->before = cost_now(r->config.pids);
+	r->replay_first_ns = begin_ns;
 	while (r->connected + r->failed < r->config.streams && !over_limit(r)) {
 		while (r->in_flight < r->config.window && r->next < r->config.streams && stream_open(r, r->next))
 			r->next++;
@@ -1291,15 +1396,17 @@ static void phase_hold(struct run *r)
 	r->hold_percent = 100 * (cost_now(r->config.pids).cpu_s - r->opened.cpu_s) / r->config.hold;
 }
 
-/* All is published: now it is known what each user's streams must receive. */
+/* All is published, by this run or, with --expect, before it: now it is known what each user's streams must receive. */
 static void expect(struct run *r)
 {
 	uint32_t users = r->tokens.user_count, publishers = r->publishers.count;
 	r->expected = allocate(users, sizeof *r->expected);
+	r->published = r->config.replayed;
 	r->publish_first_ns = UINT64_MAX;
 	for (uint32_t p = 0; p < publishers; p++) {
 		const struct publisher_report *report = &r->publishers.reports[p];
 		r->published += report->published;
+		r->acked += report->acked;
 		if (report->published && report->first_ns < r->publish_first_ns)
 			r->publish_first_ns = report->first_ns;
 		if (report->last_ns > r->publish_last_ns)
@@ -1341,6 +1448,15 @@ static bool is_quiet(const struct run *r)
 	return now_ns() > last + ns_of(r->config.quiet);
 }
 
+static void count_missing(struct run *r)
+{
+	for (uint32_t i = 0; i < r->config.streams; i++) {
+		int64_t lacks = stream_lacks(r, i);
+		r->missing += lacks > 0 ? (uint64_t)lacks : 0;
+		r->repeated += lacks < 0 ? (uint64_t)-lacks : 0;
+	}
+}
+
 static void phase_publish(struct run *r)
 {
 	double cpu_s = own_cpu_s();
@@ -1362,11 +1478,18 @@ static void phase_publish(struct run *r)
 	r->client_cpu_s = own_cpu_s() - cpu_s;
 	if (!r->expected)
 		expect(r);
-	for (uint32_t i = 0; i < r->config.streams; i++) {
-		int64_t lacks = stream_lacks(r, i);
-		r->missing += lacks > 0 ? (uint64_t)lacks : 0;
-		r->repeated += lacks < 0 ? (uint64_t)-lacks : 0;
-	}
+	count_missing(r);
+}
+
+/* They began with the first connection; this waits for what is still on its way. */
+static void phase_replay(struct run *r)
+{
+	expect(r);
+	while (!over_limit(r) && !all_arrived(r) && !is_quiet(r))
+		pump_for(r, TICK_MS / 1e3);
+	r->replay_to = cost_now(r->config.pids);
+	r->client_cpu_s = own_cpu_s();
+	count_missing(r);
 }
 
 static void pump_until_still(struct run *r)
@@ -1478,6 +1601,7 @@ static void figures_of_events(struct figures *f, const struct run *r)
 	figure(f, "size", r->config.size, 0);
 	figure(f, "published", (double)r->published, 0);
 	figure(f, "publish_seconds", publish_s, 4);
+	figure(f, "publish_last_ns", (double)r->publish_last_ns, 0);
 	figure(f, "deliveries", deliveries, 0);
 	figure(f, "seconds", seconds, 4);
 	figure(f, "deliveries_per_s", ratio(deliveries, seconds), 0);
@@ -1499,12 +1623,57 @@ static void figures_of_events(struct figures *f, const struct run *r)
 		+ (double)(children.ru_utime.tv_usec + children.ru_stime.tv_usec) / 1e6, 3);
 }
 
+static void figures_of_answers(struct figures *f, const struct run *r)
+{
+	static struct histogram latency;
+	double pid = r->config.pids ? 1 : NOT_MEASURED, cpu_s = r->published_to.cpu_s - r->published_from.cpu_s;
+	uint64_t not_stored = 0;
+	for (uint32_t p = 0; p < r->publishers.count; p++) {
+		not_stored += r->publishers.reports[p].not_stored;
+		histogram_join(&latency, &r->publishers.reports[p].ack_latency);
+	}
+	figure(f, "acked", (double)r->acked, 0);
+	figure(f, "acked_per_s", ratio((double)r->acked, (double)(r->publish_last_ns - r->publish_first_ns) / 1e9), 0);
+	figure(f, "not_stored", (double)not_stored, 0);
+	figure(f, "server_cpu_us_per_event", pid * ratio(cpu_s * 1e6, (double)r->published), 3);
+	figure(f, "ack_p50_us", histogram_at(&latency, 0.5) / 1e3, 1);
+	figure(f, "ack_p99_us", histogram_at(&latency, 0.99) / 1e3, 1);
+	figure(f, "ack_max_us", latency.total ? (double)latency.max / 1e3 : NOT_MEASURED, 1);
+}
+
+static void figures_of_replays(struct figures *f, const struct run *r)
+{
+	double pid = r->config.pids ? 1 : NOT_MEASURED, deliveries = (double)r->deliveries;
+	double seconds = r->last_ns > r->replay_first_ns ? (double)(r->last_ns - r->replay_first_ns) / 1e9 : 0;
+	double cpu_s = r->replay_to.cpu_s - r->before.cpu_s;
+	figure(f, "replay_first_ns", (double)r->replay_first_ns, 0);
+	figure(f, "replay_last_ns", (double)r->last_ns, 0);
+	figure(f, "seconds", seconds, 4);
+	figure(f, "deliveries", deliveries, 0);
+	figure(f, "deliveries_per_s", ratio(deliveries, seconds), 0);
+	figure(f, "bytes", (double)r->bytes, 0);
+	figure(f, "complete", (double)r->replay_done.total, 0);
+	figure(f, "done_p50_ms", histogram_at(&r->replay_done, 0.5) / 1e6, 1);
+	figure(f, "done_max_ms", r->replay_done.total ? (double)r->replay_done.max / 1e6 : NOT_MEASURED, 1);
+	figure(f, "missing", (double)r->missing, 0);
+	figure(f, "repeated", (double)r->repeated, 0);
+	figure(f, "disordered", (double)r->disordered, 0);
+	figure(f, "server_cpu_us_per_delivery", pid * ratio(cpu_s * 1e6, deliveries), 3);
+	figure(f, "server_cpu_s", pid * cpu_s, 3);
+	figure(f, "rss_bytes_after", pid * r->replay_to.rss, 0);
+	figure(f, "client_cpu_s", r->client_cpu_s, 3);
+}
+
 static void report_print(const struct run *r)
 {
 	struct figures f = {.count = 0};
 	figures_of_streams(&f, r);
 	if (r->config.publish)
 		figures_of_events(&f, r);
+	if (r->config.in_flight)
+		figures_of_answers(&f, r);
+	if (r->config.replayed)
+		figures_of_replays(&f, r);
 	figure(&f, "closed_readers", r->closed_readers, 0);
 	if (r->config.slow)
 		figure(&f, "slow", r->config.slow, 0), figure(&f, "closed_slow", r->closed_slow, 0);
@@ -1546,6 +1715,8 @@ static void run_open(struct run *r)
 	r->streams = allocate(c->streams, sizeof *r->streams);
 	r->tracks = allocate((size_t)c->streams * c->publishers, sizeof *r->tracks);
 	r->buffer = allocate(1, HEAD_MAX + RECV_MAX);
+	if (c->trace && !(r->trace = fopen(c->trace, "w")))
+		die(1, "--trace: %s: %s", c->trace, strerror(errno));
 }
 
 int main(int argc, char **argv)
@@ -1559,12 +1730,17 @@ int main(int argc, char **argv)
 		phase_hold(&run);
 	if (run.config.publish)
 		phase_publish(&run);
+	if (run.config.replayed)
+		phase_replay(&run);
 	if (run.config.slow)
 		phase_drain_slow(&run);
+	if (run.trace && fclose(run.trace) != 0)
+		die(1, "--trace: %s", strerror(errno));
+	run.trace = NULL;
 	report_print(&run);
 	phase_close(&run);
 	bool good = run.connected == run.config.streams && run.closed_readers == 0
 		&& run.missing + run.repeated + run.disordered + run.stray == 0
-		&& !(run.config.publish && run.published == 0);
+		&& !(run.config.publish && run.published == 0) && !(run.config.in_flight && run.acked != run.published);
 	return good ? 0 : 1;
 }

@@ -73,7 +73,7 @@ def table(header: list[str], rows: list[list[str]]) -> list[str]:
 
 @dataclass(frozen=True)
 class Target:
-    """A figure of issue 3 or 4: of sse alone, or as a ratio to another's."""
+    """A figure of an issue: of sse alone, or as a ratio to another's."""
 
     what: str
     figure: str
@@ -127,6 +127,13 @@ TARGETS = (
     Target("19,000 idle streams, keepalives of 30 s: CPU", "hold_cpu_percent", ("idle", "sse"), 1, unit="% of a core"),
     Target("a revoked user's streams have ended, 10,000 others being written to: the slowest of 100", "revoke_most_ms",
            ("revoke", "sse"), 10, unit="ms"),
+    Target("replay of 10,000 events to one stream: at most 2 x sending those bytes over a plain socket", "replay_ms",
+           ("replay", "sse"), 2, ("replay", "floor-file"), unit="ms"),
+    Target("the same, every second event being for somebody else", "replay_ms",
+           ("replay-half", "sse"), 2, ("replay-half", "floor-file"), unit="ms"),
+    Target("the same as the first, with a journal", "replay_ms",
+           ("replay-journal", "sse-batch"), 2, ("replay-journal", "floor-file"), unit="ms"),
+    Target("1,000 replays of 10,000 events at once: missing", "missing", ("replays", "sse-roles"), 0),
     Target("start to first accepted connection", "start_ms", ("start", "sse"), 5, unit="ms",
            why="It includes the spawn, fork and exec and the loading of libc, which the floor shows too."),
 )
@@ -188,6 +195,13 @@ RSS = Column("RSS B a stream", "rss_bytes_per_stream")
 REQUESTS = Column("requests/s", "requests_per_s")
 CPU_REQUEST = Column("CPU us a request", "server_cpu_us_per_request")
 
+REPLAY = (Column("ms", "replay_ms"), Column("90 % below, ms", "replay_p90_ms"), Column("server's CPU ms", "replay_cpu_ms"),
+          Column("MB", "replay_bytes", 1e-6), Column("MB/s", "bytes_per_s", 1e-6), Column("pairs a run", "pairs"))
+ACKED = (Column("events/s", "acked_per_s"), Column("CPU us an event", "server_cpu_us_per_event"),
+         Column("answer p50 us", "ack_p50_us"), Column("p99 us", "ack_p99_us"), Column("most us", "ack_max_us"),
+         Column("not stored", "not_stored"), Column("events", "acked"), Column("RSS MB", "rss_bytes_after", 1e-6),
+         Column("fdatasync by itself, us", "fdatasync_us"))
+
 SCENARIOS: tuple[tuple[str, str, tuple[Column, ...]], ...] = (
     ("connect", "Connecting: sse checks a token of 1,000 users", (Column("streams/s", "connect_rate"), CPU_STREAM, RSS)),
     ("paced", "Paced broadcast: 4 events/s of 300 B", (CPU, P50, P99, MISSING, CLOSED)),
@@ -208,6 +222,21 @@ SCENARIOS: tuple[tuple[str, str, tuple[Column, ...]], ...] = (
     ("wrk-churn", "wrk: `/stats/` with `Connection: close`", (REQUESTS, CPU_REQUEST, P99)),
     ("wrk-streams", "wrk holds 1,000 streams, events flow as fast as they are taken",
      (Column("MB/s", "bytes_per_s", 1e-6),)),
+    ("replay", "Replay of 10,000 events (150 B of data) to one stream, request to last byte", REPLAY),
+    ("replay-half", "The same; as many more that it must not see are among them, every second one", REPLAY),
+    ("replay-journal", "The first, of a server with a journal", REPLAY),
+    ("replays", "Streams come back at once to 10,000 events each; five times (in the quick mode two) in a run",
+     (Column("s", "seconds"), Column("half are done, s", "done_p50_ms", 1e-3), RATE, CPU, MISSING, Column("repeated", "repeated"),
+      Column("out of order", "disordered"), CLOSED)),
+    ("replays", "Meanwhile 1,000 others get 20 events/s: latencies before, and during the replays",
+     (Column("p50 ms before", "alone_p50_ms"), Column("p99", "alone_p99_ms"), Column("most", "alone_max_ms"),
+      Column("p50 ms during", "during_p50_ms"), Column("p99", "during_p99_ms"), Column("most", "during_max_ms"),
+      Column("missing", "live_missing"), Column("closed", "live_closed_readers"))),
+    ("replays", "Memory: of the server before, during and after; the kernel's for all sockets, both sides, at most",
+     (Column("RSS MB before", "rss_before", 1e-6), Column("during", "rss_during", 1e-6), Column("after", "rss_later", 1e-6),
+      Column("kernel's MB", "tcp_during", 1e-6))),
+    ("journal-1", "One publisher that waits for each answer; events of 300 B, nobody listens", ACKED),
+    ("journal-50", "The same; 50 may be unanswered", ACKED),
     ("start", "Start: spawn to the first accepted connection, spawning included", (Column("ms", "start_ms"),)),
     ("callgrind", "Instructions in user mode, each event sent by itself (callgrind, 200 streams, 100 events)",
      (Column("instructions a delivery", "instructions"),)),

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import array
 import contextlib
 import json
+import os
 import random
 import re
 import resource
 import shutil
 import socket
+import statistics
 import subprocess
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import machine
 import servers
@@ -104,33 +109,55 @@ def load_argv(server: Server, load: Load) -> list[str]:
     return [*argv, "--raw-body"] if kind.raw_body else argv
 
 
-def run_json(argv: list[str]) -> tuple[Figures, str]:
-    """Runs a client that prints a line of JSON. What it wrote to stderr comes second."""
+def run_text(argv: list[str]) -> tuple[str, str]:
+    """Runs a client. What it wrote to stdout, and to stderr."""
     with machine.spawn(argv, machine.CLIENT_CORE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as client:
         try:
-            out, err = client.communicate(timeout=LIMIT_S + 30)
+            return client.communicate(timeout=LIMIT_S + 30)
         except BaseException:
             client.terminate()
             raise
+
+
+def object_in(argv: list[str], out: str, err: str) -> dict[str, Any]:
+    """The line of JSON that a client has printed."""
     line = next((line for line in out.splitlines() if line.startswith("{")), None)
     if line is None:
         raise RuntimeError(f"{' '.join(argv)}: {err.strip() or out.strip()}")
-    return {k: float(v) for k, v in json.loads(line).items() if isinstance(v, int | float)}, err
+    return dict(json.loads(line))
 
 
-def load_once(name: str, load: Load) -> Sample:
+def figures_in(argv: list[str], out: str, err: str) -> Figures:
+    return {k: float(v) for k, v in object_in(argv, out, err).items() if isinstance(v, int | float)}
+
+
+def run_json(argv: list[str]) -> tuple[Figures, str]:
+    """Runs a client that prints a line of JSON. What it wrote to stderr comes second."""
+    out, err = run_text(argv)
+    return figures_in(argv, out, err), err
+
+
+@contextlib.contextmanager
+def others_watched(pids: list[int]) -> Iterator[Figures]:
+    """Says how many cores anybody else used during a with statement, once it is over."""
+    figures: Figures = {}
+    busy, ours, began = machine.busy_s(), clients_cpu_s() + machine.cpu_s(pids), time.monotonic()
+    yield figures
+    spent = clients_cpu_s() + machine.cpu_s(pids) - ours
+    figures["others_cores"] = max(0.0, (machine.busy_s() - busy - spent) / (time.monotonic() - began))
+
+
+def load_once(name: str, load: Load) -> list[Sample]:
     with servers.running(name) as server:
         argv = load_argv(server, load)
-        busy, ours, began = machine.busy_s(), clients_cpu_s() + machine.cpu_s(server.pids), time.monotonic()
-        figures, _ = run_json(argv)
-        elapsed = time.monotonic() - began
-        spent = clients_cpu_s() + machine.cpu_s(server.pids) - ours
-        figures["others_cores"] = max(0.0, (machine.busy_s() - busy - spent) / elapsed)
+        with others_watched(server.pids) as others:
+            figures, _ = run_json(argv)
+        figures |= others
         if figures.get("seconds"):
             figures["server_busy"] = figures["server_cpu_s"] / figures["seconds"]
             figures["client_busy"] = (figures["client_cpu_s"] + figures["publisher_cpu_s"]) / figures["seconds"]
             figures["events_per_s"] = figures["published"] / figures["seconds"]
-    return Sample(load.key, name, load.streams, figures, " ".join(argv))
+    return [Sample(load.key, name, load.streams, figures, " ".join(argv))]
 
 
 def clients_cpu_s() -> float:
@@ -138,15 +165,20 @@ def clients_cpu_s() -> float:
     return used.ru_utime + used.ru_stime
 
 
+def quieter(plan: Plan, once: Callable[..., Sequence[Sample]], *args: object) -> Sequence[Sample]:
+    """What a run yields. One that others disturbed is done once more; the quieter one counts."""
+    plan.patience.wait_for_silence()
+    samples = once(*args)
+    if samples[0].figures["others_cores"] > DISTURBED and plan.patience.wait_for_silence():
+        samples = min(samples, once(*args), key=lambda s: s[0].figures["others_cores"])
+    return samples
+
+
 def load_run(load: Load, plan: Plan) -> Iterator[Sample]:
-    """All servers in turn, again and again. A run that others disturbed is done once more; the quieter one counts."""
+    """All servers in turn, again and again."""
     for _ in range(load.repeats):
         for name in load.names:
-            plan.patience.wait_for_silence()
-            sample = load_once(name, load)
-            if sample.figures["others_cores"] > DISTURBED and plan.patience.wait_for_silence():
-                sample = min(sample, load_once(name, load), key=lambda s: s.figures["others_cores"])
-            yield sample
+            yield from quieter(plan, load_once, name, load)
 
 
 # ---- wrk ------------------------------------------------------------------------------------------------------
@@ -327,6 +359,221 @@ def stream_count(server: Server, line: str) -> int:
     return int(json.loads(servers.answer(server, servers.PREFIX + "/stats/", line.split()[0]))["total_connections"])
 
 
+# ---- replay ---------------------------------------------------------------------------------------------------
+
+REPLAYED, REPLAYED_SIZE = 10_000, 150
+WARM_UP = 10
+REPLAYS = (("replay", "sse", 1), ("replay-half", "sse", 2), ("replay-journal", "sse-batch", 1))
+
+
+def newest_id(server: Server, token: str) -> str:
+    """The id that a new stream's "connected" bears."""
+    with socket.create_connection(("127.0.0.1", server.port)) as stream:
+        stream.settimeout(20)
+        stream.sendall(f"GET {servers.PREFIX}/events/?token={token} HTTP/1.1\r\nHost: bench\r\n\r\n".encode())
+        seen = b""
+        while b'"connected"' not in seen:
+            if not (data := stream.recv(65536)):
+                raise RuntimeError(f"a stream ended with {seen!r}")
+            seen += data
+    return seen.split(b"\nid: ", 1)[1].split(b"\n", 1)[0].decode()
+
+
+def publish_argv(server: Server, tokens: Path, to: str, *options: str) -> list[str]:
+    """Publishes while nobody listens; every event is answered."""
+    return ["build/load", "--connect", server.address, "--tokens", str(tokens), "--streams", "0", "--settle", "0",
+            "--publish", server.text(server.kind.publish), "--to", to, "--pid", ",".join(map(str, server.pids)),
+            "--limit", str(LIMIT_S), *options]
+
+
+def publish_before(server: Server, tokens: Path, to: str, events: int) -> str:
+    """Publishes events, and returns the id after which they come."""
+    before = newest_id(server, servers.first_token())
+    figures, _ = run_json(publish_argv(server, tokens, to, "--events", str(events), "--size", str(REPLAYED_SIZE),
+                                       "--in-flight", "8"))  # a queue of the kernel's default length takes so many
+    if figures["acked"] != events or figures["not_stored"]:
+        raise RuntimeError(f"{figures['acked']:.0f} of {events} events were acknowledged")
+    return before
+
+
+def replay_figures(told: dict[str, Any], side: str) -> Figures:
+    """What build/replay says of one of both sides: medians, and what nine in ten are below."""
+    us, cpu_us = sorted(told[f"{side}us"]), sorted(told[f"{side}cpu_us"])
+    return {"replay_ms": us[len(us) // 2] / 1e3, "replay_p90_ms": us[len(us) * 9 // 10] / 1e3, "replay_bytes": told["bytes"],
+            "replay_cpu_ms": cpu_us[len(cpu_us) // 2] / 1e3, "bytes_per_s": told["bytes"] / us[len(us) // 2] * 1e6,
+            "pairs": len(us)}
+
+
+def replay_prepare(server: Server, users: int) -> list[str]:
+    """Publishes to so many users in turn, and keeps what the first is replayed. Returns how to ask for that again."""
+    after = publish_before(server, servers.BUILD / f"tokens-{users}", "users", REPLAYED * users)
+    argv = ["build/replay", "--connect", server.address, "--path", server.kind.events % servers.first_token(),
+            "--last-event-id", after, "--events", str(REPLAYED), "--save", str(servers.ANSWER)]
+    object_in(argv, *run_text(argv))
+    return argv
+
+
+def replay_pairs(scenario: str, name: str, users: int, pairs: int) -> list[Sample]:
+    """The events of one of so many users are replayed, in turn with a plain socket that sends the same bytes."""
+    with servers.running(name) as server:
+        argv = replay_prepare(server, users)
+        with servers.running("floor-file") as floor:
+            argv += ["--beside", floor.address, "--pairs", str(pairs), "--warm-up", str(WARM_UP),
+                     "--pid", str(server.pids[0]), "--beside-pid", str(floor.pids[0])]
+            with others_watched([*server.pids, *floor.pids]) as others:
+                told = object_in(argv, *run_text(argv))
+    return [Sample(scenario, of, 1, replay_figures(told, side) | others, " ".join(argv))
+            for side, of in (("", name), ("beside_", "floor-file"))]
+
+
+def replay_run(plan: Plan) -> Iterator[Sample]:
+    """10,000 events to one stream that was away: all were for it, or every second one; and with a journal."""
+    for _ in range(plan.n(5, 1)):
+        for scenario, name, users in REPLAYS:
+            yield from quieter(plan, replay_pairs, scenario, name, users, plan.n(101, 21))
+
+
+# ---- replays --------------------------------------------------------------------------------------------------
+
+LIVE_STREAMS, LIVE_RATE = 1000, 20
+ALONE_S, WAVES_S = 3, 10  # what the live streams are given: before the waves, and for all of them
+TRACE = servers.BUILD / "trace"
+
+
+@dataclass
+class Watched:
+    """The most that was seen of a server's memory, and of the kernel's for all sockets, in bytes."""
+
+    rss: float = 0
+    tcp: float = 0
+
+    def look(self, pid: int) -> None:
+        rss = re.search(r"^VmRSS:\s*(\d+)", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+        tcp = re.search(r"^TCP:.* mem (\d+)", Path("/proc/net/sockstat").read_text(), re.MULTILINE)
+        self.rss = max(self.rss, int(rss[1]) * 1024 if rss else 0)
+        self.tcp = max(self.tcp, int(tcp[1]) * resource.getpagesize() if tcp else 0)
+
+
+def latencies_ms(spans_ns: list[tuple[float, float]]) -> list[float]:
+    """Of the live events that were sent in these times, sorted."""
+    numbers = array.array("Q", TRACE.read_bytes())
+    return sorted(late / 1e6 for begin, end in spans_ns
+                  for sent, late in zip(numbers[::2], numbers[1::2], strict=True) if begin <= sent < end)
+
+
+def quantiles(prefix: str, values: list[float]) -> Figures:
+    return {f"{prefix}_p50_ms": values[len(values) // 2], f"{prefix}_p99_ms": values[len(values) * 99 // 100],
+            f"{prefix}_max_ms": values[-1], f"{prefix}_samples": len(values)}
+
+
+def replays_argv(server: Server, after: str, streams: int) -> list[str]:
+    """The clients that come back yield to the live ones, so that the latter's latency is that of the server."""
+    options = ("--last-event-id", after, "--expect", str(REPLAYED), "--check", "full", "--connect-window", str(streams),
+               "--settle", "0", "--quiet", "10")
+    argv = load_argv(server, Load("", ("sse-roles",), streams, 1, options, publish=False))
+    argv[argv.index("--tokens") + 1] = str(servers.BUILD / "tokens-back")
+    return ["nice", "-n", "19", *argv]
+
+
+def live_argv(server: Server, streams: int, seconds: float) -> list[str]:
+    options = ("--rate", str(LIVE_RATE), "--seconds", str(seconds), "--size", str(REPLAYED_SIZE), "--to", "role:live",
+               "--check", "full", "--trace", str(TRACE))
+    argv = load_argv(server, Load("", ("sse-roles",), streams, 1, options))
+    argv[argv.index("--tokens") + 1] = str(servers.BUILD / "tokens-live")
+    return argv
+
+
+def replays_wave(server: Server, argv: list[str], seen: Watched) -> Figures:
+    """Runs the clients that come back, and looks at memory meanwhile."""
+    with machine.spawn(argv, machine.CLIENT_CORE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as back:
+        try:
+            while back.poll() is None:
+                seen.look(server.pids[0])
+                time.sleep(0.05)
+            out, err = back.communicate(timeout=10)
+        except BaseException:
+            back.terminate()
+            raise
+    return figures_in(argv, out, err)
+
+
+def replays_figures(waves: list[Figures], live: Figures) -> Figures:
+    """Of all waves together: medians, what went wrong in any of them, and how late live events were meanwhile."""
+    spans = [(wave["replay_first_ns"], wave["replay_last_ns"]) for wave in waves]
+    if live["publish_last_ns"] < spans[-1][1]:
+        raise RuntimeError("the live events ended before the replays did")
+    figures = {name: statistics.median(wave[name] for wave in waves)
+               for name in ("seconds", "done_p50_ms", "deliveries_per_s", "server_cpu_us_per_delivery")}
+    figures |= {name: sum(wave[name] for wave in waves)
+                for name in ("deliveries", "complete", "failed", "missing", "repeated", "disordered", "closed_readers")}
+    figures |= {f"live_{name}": live[name] for name in ("published", "missing", "repeated", "disordered", "closed_readers")}
+    return figures | quantiles("alone", latencies_ms([(0, spans[0][0])])) | quantiles("during", latencies_ms(spans))
+
+
+def replays_once(streams: int, waves: int, seconds: float) -> list[Sample]:
+    """Live streams get events for so long; in the midst of it others come back, all at once, to 10,000 events each."""
+    before, during, later = Watched(), Watched(), Watched()
+    with servers.running("sse-roles") as server:
+        after = publish_before(server, servers.BUILD / "tokens-back", "role:back", REPLAYED)
+        argv, live_command = replays_argv(server, after, streams), live_argv(server, LIVE_STREAMS, seconds)
+        live = machine.spawn(live_command, machine.CLIENT_CORE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        try:
+            while stream_count(server, servers.first_token()) < LIVE_STREAMS:
+                time.sleep(0.1)
+            time.sleep(1 + ALONE_S)  # the load client settles for a second
+            before.look(server.pids[0])
+            with others_watched([*server.pids, live.pid, *machine.children_of(live.pid)]) as others:
+                told = [replays_wave(server, argv, during) for _ in range(waves)]
+            later.look(server.pids[0])
+            out, err = live.communicate(timeout=LIMIT_S)
+        except BaseException:
+            live.terminate()
+            raise
+    figures = replays_figures(told, figures_in(live_command, out, err)) | others
+    figures |= {"rss_before": before.rss, "rss_during": during.rss, "rss_later": later.rss, "tcp_during": during.tcp}
+    TRACE.unlink()
+    return [Sample("replays", "sse-roles", streams, figures, "\n".join([" ".join(live_command), " ".join(argv)]))]
+
+
+def replays_run(plan: Plan) -> Iterator[Sample]:
+    """1,000 streams come back at once to 10,000 events each, again and again, while 1,000 others are live."""
+    for _ in range(plan.n(3, 1)):
+        yield from quieter(plan, replays_once, plan.n(1000, 200), plan.n(5, 2), ALONE_S + plan.s(WAVES_S, 4))
+
+
+# ---- journal --------------------------------------------------------------------------------------------------
+
+
+def fdatasync_us(times: int) -> float:
+    """What the disk needs for some bytes more at the end of a file, measured without any server: the median."""
+    took = []
+    with tempfile.NamedTemporaryFile(dir=servers.BUILD) as file:
+        for i in range(times):
+            os.pwrite(file.fileno(), b"x" * 400, i * 400)
+            began = time.perf_counter()
+            os.fdatasync(file.fileno())
+            took.append((time.perf_counter() - began) * 1e6)
+    return statistics.median(took)
+
+
+def journal_once(name: str, in_flight: int, seconds: float) -> list[Sample]:
+    disk_us = fdatasync_us(100)
+    with servers.running(name) as server:
+        argv = publish_argv(server, servers.tokens_of(name), "all", "--seconds", str(seconds), "--size", "300",
+                            "--in-flight", str(in_flight))
+        with others_watched(server.pids) as others:
+            figures, _ = run_json(argv)
+    return [Sample(f"journal-{in_flight}", name, 0, figures | others | {"fdatasync_us": disk_us}, " ".join(argv))]
+
+
+def journal_run(plan: Plan) -> Iterator[Sample]:
+    """What publishing costs with a journal: one publisher that waits for each answer, and one that does not."""
+    for _ in range(plan.n(3, 1)):
+        for in_flight in (1, 50):
+            for name in ("sse", "sse-none", "sse-batch", "sse-always"):
+                yield from quieter(plan, journal_once, name, in_flight, plan.s(4, 1))
+
+
 # ---- profiles -------------------------------------------------------------------------------------------------
 
 CALLGRIND_STREAMS, CALLGRIND_EVENTS = 200, 100
@@ -394,12 +641,21 @@ def perf_wrk(name: str, seconds: float) -> None:
         wrk_once(server, name, ASKED[0], seconds)
 
 
+def perf_replay(key: str, users: int, pairs: int) -> None:
+    with servers.running("sse") as server:
+        argv = replay_prepare(server, users)
+        with profiled(server, servers.BUILD / f"perf-{key}-sse.txt"):
+            object_in(argv, *run_text([*argv, "--beside", server.address, "--pairs", str(pairs)]))
+
+
 def perf_run(plan: Plan) -> None:
     seconds = plan.s(5, 2)
     overload = ("--seconds", str(seconds), "--size", "300", "--check", "count")
     one = ("--to", "users", "--seconds", str(seconds), "--size", "300")
     perf_load("sse", "paced", 10000, paced(seconds))
     perf_load("sse", "overload", 10000, overload)
+    perf_replay("replay", 1, plan.n(500, 100))
+    perf_replay("replay-half", 2, plan.n(500, 100))
     if not plan.quick:
         perf_load("floor-each", "paced", 10000, paced(seconds))
         perf_load("floor-batch", "overload", 10000, overload)

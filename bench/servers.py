@@ -30,7 +30,7 @@ USERS, USERS_APART = 1000, 19000
 
 @dataclass(frozen=True)
 class Kind:
-    """A server that can be measured. In argv {port}, {dir} and {tokens} are filled in."""
+    """A server that can be measured. In argv {port}, {dir}, {tokens} and {journal} are filled in."""
 
     title: str
     argv: tuple[str, ...]
@@ -43,6 +43,8 @@ class Kind:
 
 SSE = (str(BUILD / "sse"), "--token-file", "{tokens}", "--listen", "127.0.0.1:{port}", "--socket", "{dir}/events.sock",
        "--log-file", "{dir}/sse.log")
+JOURNAL = ("--journal", "{journal}", "--journal-sync")
+ANSWER = BUILD / "answer"  # what floor-file sends: a replay of sse, kept by build/replay
 FLOOR = ("build/floor", "--listen", "{port}", "--socket", "{dir}/events.sock", "--mode")
 DATAGRAMS = "unix:{dir}/events.sock"
 UVICORN = ("-m", "uvicorn", "--app-dir", str(PEERS), "--port", "{port}", "--backlog", "4096", "--loop", "uvloop",
@@ -54,9 +56,13 @@ GUNICORN = ("-m", "gunicorn", "--chdir", str(PEERS), "--bind", "127.0.0.1:{port}
 KINDS = {
     "sse": Kind("sse", SSE, PREFIX + "/events/?token=%s", DATAGRAMS),
     "sse-apart": Kind("sse", SSE, PREFIX + "/events/?token=%s", DATAGRAMS),
+    "sse-roles": Kind("sse", SSE, PREFIX + "/events/?token=%s", DATAGRAMS),
+    **{f"sse-{sync}": Kind(f"sse --journal, {sync}", (*SSE, *JOURNAL, sync), PREFIX + "/events/?token=%s", DATAGRAMS)
+       for sync in ("none", "batch", "always")},
     "floor-each": Kind("floor, a send an event", (*FLOOR, "each"), publish=DATAGRAMS, raw_body=True),
     "floor-batch": Kind("floor, batched", (*FLOOR, "batch"), publish=DATAGRAMS, raw_body=True),
     "floor-one": Kind("floor, one recv and one send", (*FLOOR, "one"), publish=DATAGRAMS, raw_body=True),
+    "floor-file": Kind("plain socket", (*FLOOR, "file", "--file", str(ANSWER)), PREFIX + "/events/?token=%s", DATAGRAMS),
     "nchan": Kind("Nchan", ("nginx", "-p", "{dir}", "-c", "{dir}/nginx.conf"), raw_body=True, ready="head",
                   workers=True),
     "django": Kind("Django, a thread a stream (gunicorn)", (str(PYTHON), *GUNICORN, "django_threads:application"), workers=True),
@@ -92,20 +98,22 @@ def sse_copy() -> None:
     shutil.copy2("sse", BUILD / "sse")
 
 
-def tokens_write(path: Path, users: int) -> None:
-    path.write_text("".join(f"bench-token-of-user-{i:05}-0123456789abcdef {i} manager\n" for i in range(users)))
+def tokens_text(users: range, role: str = "manager") -> str:
+    return "".join(f"bench-token-of-user-{i:05}-0123456789abcdef {i} {role}\n" for i in users)
 
 
-def token_files() -> dict[str, Path]:
-    """Both files of tokens: few users with many streams each, and many with one."""
-    files = {"sse": BUILD / "tokens", "sse-apart": BUILD / "tokens-apart"}
-    tokens_write(files["sse"], USERS)
-    tokens_write(files["sse-apart"], USERS_APART)
-    return files
+def token_files() -> None:
+    """Few users with many streams each; many with one; one or two of them; and those of two roles, apart and together."""
+    live, back = tokens_text(range(USERS), "live"), tokens_text(range(USERS, 2 * USERS), "back")
+    texts = {"tokens": tokens_text(range(USERS)), "tokens-apart": tokens_text(range(USERS_APART)),
+             "tokens-1": tokens_text(range(1)), "tokens-2": tokens_text(range(2)),
+             "tokens-live": live, "tokens-back": back, "tokens-roles": live + back}
+    for name, text in texts.items():
+        (BUILD / name).write_text(text)
 
 
 def tokens_of(name: str) -> Path:
-    return BUILD / ("tokens-apart" if name in ("sse-apart", "floor-one") else "tokens")
+    return BUILD / {"sse-apart": "tokens-apart", "floor-one": "tokens-apart", "sse-roles": "tokens-roles"}.get(name, "tokens")
 
 
 def first_token() -> str:
@@ -160,9 +168,10 @@ def stop(process: subprocess.Popen[str]) -> None:
 def running(name: str, *, wrapper: tuple[str, ...] = (), bodies: dict[str, str] | None = None) -> Iterator[Server]:
     """A server for the time of a with statement."""
     kind, port = KINDS[name], free_port()
-    directory = Path(tempfile.mkdtemp(prefix="bench-"))
+    directory, journal = Path(tempfile.mkdtemp(prefix="bench-")), Path(tempfile.mkdtemp(prefix="journal-", dir=BUILD))
     nginx_configure(directory, port, bodies or {})
-    argv = [*wrapper, *(part.format(port=port, dir=directory, tokens=tokens_of(name)) for part in kind.argv)]
+    filled = {"port": port, "dir": directory, "tokens": tokens_of(name), "journal": journal}
+    argv = [*wrapper, *(part.format(**filled) for part in kind.argv)]
     environment = {**os.environ, "PYTHONPATH": str(PEERS.resolve()), "PYTHONDONTWRITEBYTECODE": "1"}
     with (directory / "output").open("w") as output:
         process = machine.spawn(argv, machine.SERVER_CORE, stdout=output, stderr=output, env=environment)
@@ -174,6 +183,14 @@ def running(name: str, *, wrapper: tuple[str, ...] = (), bodies: dict[str, str] 
     finally:
         stop(process)
         shutil.rmtree(directory, ignore_errors=True)
+        shutil.rmtree(journal, ignore_errors=True)
+
+
+def file_system(path: Path) -> str:
+    """What a directory is on, as the system names it."""
+    mounts = [line.split()[:3] for line in Path("/proc/mounts").read_text().splitlines()]
+    device, point, kind = max((m for m in mounts if path.resolve().is_relative_to(m[1])), key=lambda m: len(m[1]))
+    return f"{kind} on {device}, mounted at {point}"
 
 
 def answer(server: Server, path: str, token: str | None = None) -> str:

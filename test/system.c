@@ -5,6 +5,9 @@
  * FAULTS.md; the others are rows of DESIGN.md.
  */
 #include "system.h"
+#include <sched.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
 
 #define SIZED(literal) literal, sizeof literal - 1
 
@@ -878,63 +881,131 @@ Test(http, H46_a_reset_at_any_moment_hurts_nobody)
 	server_stop(&s);
 }
 
-static void expect_resync(const struct server *s, const char *target, const char *header, bool resync)
+/* Opens a stream with this in its query, and these header lines. It is told to reload, for this reason
+ * (NULL: it is not). */
+static struct stream stream_open_resync(const struct server *s, const char *query, const char *header,
+	const char *reason)
 {
 	struct stream st;
-	char request[16384];
+	const char *frame;
+	char text[16384];
 
-	snprintf(request, sizeof request, "GET " EVENTS "?token=" ANNA "%s HTTP/1.1\r\nHost: h\r\n%s\r\n", target, header);
-	st = stream_begin(client_open(s), request);
-	if (resync) {
-		const char *frame = stream_frame(&st);
+	snprintf(text, sizeof text, "GET " EVENTS "?token=" ANNA "%s HTTP/1.1\r\nHost: h\r\n%s\r\n", query, header);
+	st = stream_begin(client_open(s), text);
+	if (reason == NULL)
+		return st;
+	frame = stream_frame(&st);
+	snprintf(text, sizeof text, "\ndata: {\"event\":\"system.resync\",\"data\":{\"reason\":\"%s\"},", reason);
+	cr_assert(frame != NULL && strstr(frame, text) != NULL, "%s %.80s, %s: %s", query, header, reason, frame);
+	return st;
+}
 
-		cr_expect(frame != NULL && strstr(frame, "{\"event\":\"system.resync\",") != NULL, "%.80s: %s", header, frame);
-	}
+/* ... and then it goes on. */
+static void expect_resync(const struct server *s, const char *query, const char *header, const char *reason)
+{
+	struct stream st = stream_open_resync(s, query, header, reason);
+
 	published(s, EVENT("next", "1", "{\"users\":[7]}"), 1);
 	stream_expect(&st, "next", "1");
 	stream_close(&st);
 	stats_wait(s, STATS_EMPTY);
 }
 
-Test(http, H39_an_id_that_is_not_ours_is_told_to_reload_and_is_no_error)
+Test(http, H39_an_id_that_cannot_be_resumed_from_is_told_to_reload_and_is_no_error)
 {
+	static const struct {
+		const char *id, *reason;
+	} rows[] = {
+		{"", "unknown"},
+		{"abc", "unknown"},
+		{"-1", "unknown"},
+		{"1-", "unknown"},
+		{"1-1-1", "unknown"},
+		{" 01-1", "unknown"},
+		{"18446744073709551616-0", "unknown"},
+		{"\xff\xfe", "unknown"},
+		{"0-0", "too_old"},
+		{"1-1", "too_old"},
+		{"9999999999999-0", "newer"},
+	};
 	struct server s = server_start(NULL);
 	struct text huge = {NULL, 0, 0};
-	static const char *const ids[] = {"", "abc", "-1", "0-0", "1-1-1", "18446744073709551616-0", "9999999999999-0", "1-",
-		"\xff\xfe"};
 
-	for (size_t i = 0; i < sizeof ids / sizeof ids[0]; i++) {
+	for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
 		char header[128];
 
-		snprintf(header, sizeof header, "Last-Event-ID: %s\r\n", ids[i]);
-		expect_resync(&s, "", header, true);
+		snprintf(header, sizeof header, "Last-Event-ID: %s\r\n", rows[i].id);
+		expect_resync(&s, "", header, rows[i].reason);
 	}
 	text_say(&huge, "Last-Event-ID: ");
 	text_fill(&huge, '9', 10000);
 	text_say(&huge, "\r\n");
-	expect_resync(&s, "", huge.p, true);
-	expect_resync(&s, "", "Last-Event-ID: 1-1\r\nLast-Event-ID: 1-1\r\n", true);
-	expect_resync(&s, "&lastEventId=123", "", true);
-	expect_resync(&s, "&lastEventId=", "", true);
-	expect_resync(&s, "", "", false);
+	expect_resync(&s, "", huge.p, "unknown");
+	expect_resync(&s, "", "Last-Event-ID: 1-1\r\nLast-Event-ID: 1-1\r\n", "unknown");
+	expect_resync(&s, "&lastEventId=123", "", "unknown");
+	expect_resync(&s, "&lastEventId=", "", "unknown");
+	expect_resync(&s, "&lastEventId=1-1", "", "too_old");
+	expect_resync(&s, "&lastEventId=1-1", "Last-Event-ID: x\r\n", "unknown"); /* the header wins */
+	expect_resync(&s, "", "", NULL);
 	text_free(&huge);
 	server_stop(&s);
 }
 
-Test(http, the_newest_id_resumes_without_a_word)
+static void stream_id(const struct stream *st, char id[64])
+{
+	snprintf(id, 64, "%lld-%lld", st->ms, st->n);
+}
+
+Test(http, an_id_of_ours_brings_what_came_after_it_and_no_resync)
 {
 	struct server s = server_start(NULL);
 	struct stream st = stream_open(&s, ANNA);
-	char header[64], target[64];
+	char a[64], b[64], now[64], request[512], data[16];
+	const struct {
+		const char *name, *query, *header;
+		const char *id; /* that it gives, as "connected" says it again: it has everything up to there */
+		int from;       /* the first event that it gets */
+	} rows[] = {
+		{"a header", "", a, a, 1},
+		{"the query", a, "", a, 1},
+		{"the newest then", "", b, b, 2},
+		{"the header wins", a, b, b, 2},
+		{"the header wins, also to get more", b, a, a, 1},
+		{"no id: it has missed nothing", "", "", now, 7},
+	};
 
-	published(&s, EVENT("a", "1", ALL), 1);
-	stream_expect(&st, "a", "1");
-	snprintf(header, sizeof header, "Last-Event-ID: %lld-%lld\r\n", st.ms, st.n);
-	snprintf(target, sizeof target, "&lastEventId=%lld-%lld", st.ms, st.n);
+	for (int e = 0; e < 2; e++) {
+		snprintf(data, sizeof data, "%d", e);
+		snprintf(request, sizeof request, "{\"event\":\"a\",\"data\":%d,\"to\":{\"users\":[7]}}", e);
+		published(&s, request, 1);
+		stream_expect(&st, "a", data);
+		stream_id(&st, e == 0 ? a : b);
+	}
+	published(&s, EVENT("a", "\"for another user\"", "{\"users\":[8]}"), 0);
+	for (int i = 0; i < 6; i++) { /* each publishes one event more */
+		struct stream other;
+		bool query, header;
+
+		query = rows[i].query[0] != '\0';
+		header = rows[i].header[0] != '\0';
+		snprintf(request, sizeof request, "GET " EVENTS "?token=" ANNA "%s%s HTTP/1.1\r\nHost: h\r\n%s%s%s\r\n",
+			query ? "&lastEventId=" : "", rows[i].query, header ? "Last-Event-ID: " : "", rows[i].header,
+			header ? "\r\n" : "");
+		other = stream_begin(client_open(&s), request);
+		stream_id(&other, request);
+		stream_id(&st, now);
+		cr_expect_str_eq(request, rows[i].id, "%s", rows[i].name);
+		snprintf(request, sizeof request, "{\"event\":\"a\",\"data\":%d,\"to\":{\"users\":[7]}}", 2 + i);
+		published(&s, request, 2);
+		for (int e = rows[i].from; e <= 2 + i; e++) {
+			snprintf(data, sizeof data, "%d", e);
+			stream_expect(&other, "a", data);
+		}
+		stream_expect(&st, "a", data);
+		stream_close(&other);
+		stats_wait(&s, "{\"total_users\":1,\"total_connections\":1,\"users\":{\"7\":1}}\n");
+	}
 	stream_close(&st);
-	stats_wait(&s, STATS_EMPTY);
-	expect_resync(&s, "", header, false);
-	expect_resync(&s, target, "", true); /* by now there has been another event */
 	server_stop(&s);
 }
 
@@ -1847,6 +1918,1328 @@ Test(streams, send_buffer_is_that_of_unix_clients_too)
 	text_free(&t);
 	stream_close(&lazy);
 	server_stop(&s);
+}
+
+/* ============================================================================================
+ * coming back: numbered events, and pages that see each of theirs once, in order
+ * ============================================================================================ */
+
+enum { NUMBERS = 100000 };
+
+struct id {
+	long long ms, n; /* ms is 0 where there is none */
+};
+
+static bool id_same(struct id a, struct id b)
+{
+	return a.ms == b.ms && a.n == b.n;
+}
+
+static bool id_before(struct id a, struct id b)
+{
+	return a.ms < b.ms || (a.ms == b.ms && a.n < b.n);
+}
+
+/* Who the numbered events are for, in turn, and whose pages get them; a page of ANNA's gets them all. */
+static const struct {
+	const char *to, *pages;
+} audiences[] = {
+	{ALL, "abd"},
+	{"{\"users\":[7,8]}", "ab"},
+	{"{\"roles\":[\"manager\"]}", "a"},
+	{ALL, "abd"},
+	{ALL ",\"except\":{\"users\":[8]}", "ad"},
+	{"{\"users\":[7],\"roles\":[\"foreman\"]}", "ab"},
+};
+
+static size_t audience(uint32_t number)
+{
+	return number / 3 % (sizeof audiences / sizeof audiences[0]); /* neighbours have the same */
+}
+
+static bool sees(const char *token, uint32_t number)
+{
+	return strchr(audiences[audience(number)].pages, token[0]) != NULL;
+}
+
+static uint32_t padding(uint32_t number)
+{
+	return number * 37 % 151;
+}
+
+/* Appends the line that publishes a number. */
+static void number_say(struct text *t, uint32_t number)
+{
+	char line[256];
+
+	snprintf(line, sizeof line, "{\"event\":\"n\",\"data\":[%u,\"%.*s\"],\"to\":%s}\n", number, (int)padding(number),
+		X64 X64 X64, audiences[audience(number)].to);
+	text_say(t, line);
+}
+
+/* The first number from here on that is for everybody. */
+static uint32_t number_for_all(uint32_t number)
+{
+	while (audience(number) != 0)
+		number++;
+	return number;
+}
+
+/* Publishes the numbers from..to-1, some at a time; all are stored where there is a journal. */
+static void publish_numbers(const struct server *s, uint32_t from, uint32_t to)
+{
+	struct text t = {NULL, 0, 0}, acks = {NULL, 0, 0};
+
+	while (from < to) {
+		int lines = 0;
+
+		text_clear(&t);
+		text_clear(&acks);
+		for (; from < to && lines < 50; lines++)
+			number_say(&t, from++);
+		text_say(&acks, publish_bytes(s, t.p, t.n));
+		cr_assert(count_of(&acks, "{\"ok\":true,") == lines && !text_has(&acks, "stored"), "%s", acks.p);
+	}
+	text_free(&t);
+	text_free(&acks);
+}
+
+/* Publishes numbers from here on up to one that is for everybody; returns the next. */
+static uint32_t publish_for_all(const struct server *s, uint32_t from)
+{
+	uint32_t next = number_for_all(from) + 1;
+
+	publish_numbers(s, from, next);
+	return next;
+}
+
+/* ---- pages ---- */
+
+/* Somebody who listens, and comes back with the last id that was seen. */
+struct page {
+	struct stream st;
+	const char *token;
+	bool http10, in_query; /* how it asks */
+	int rcvbuf;
+	bool lossy;     /* numbers may be missing: what it got is looked at later */
+	uint32_t next;  /* no number before this one comes */
+	struct id last;
+	struct id *got; /* by number, if that is wanted */
+};
+
+/* The first n bytes are done with. */
+static void text_drop(struct text *t, size_t n)
+{
+	if (n > 0) {
+		memmove(t->p, t->p + n, t->n - n + 1);
+		t->n -= n;
+	}
+}
+
+static void page_event(struct page *p, const char *frame)
+{
+	struct id id;
+	unsigned number;
+	int bytes = 0;
+
+	cr_assert(sscanf(frame, "id: %lld-%lld\ndata: {\"event\":\"n\",\"data\":[%u,\"%n", &id.ms, &id.n, &number,
+		&bytes) == 3 && bytes > 0, "%s expects %u, gets %.200s", p->token, p->next, frame);
+	frame += bytes;
+	cr_assert(strspn(frame, "x") == padding(number) && frame[padding(number)] == '"', "%u: %.200s", number, frame);
+	cr_assert(id_before(p->last, id), "ids must rise: %lld-%lld, %lld-%lld", p->last.ms, p->last.n, id.ms, id.n);
+	cr_assert(number >= p->next && number < NUMBERS, "%s gets %u once more, or late; expects %u", p->token, number,
+		p->next);
+	cr_assert(sees(p->token, number), "%u is not for %s", number, p->token);
+	for (; !p->lossy && p->next < number; p->next++)
+		cr_assert(!sees(p->token, p->next), "%s misses %u, gets %u", p->token, p->next, number);
+	p->next = number + 1;
+	p->last = id;
+	if (p->got != NULL)
+		p->got[number] = id;
+}
+
+/* Looks at what has come in. */
+static void page_look(struct page *p)
+{
+	struct stream *st = &p->st;
+	char *end;
+
+	while (st->chunked && stream_chunk(st))
+		;
+	if (!st->chunked) {
+		text_add(&st->body, st->c.in.p + st->c.at, st->c.in.n - st->c.at);
+		st->c.at = st->c.in.n;
+	}
+	text_drop(&st->c.in, st->c.at);
+	st->c.at = 0;
+	while (st->body.n > st->at && (end = memmem(st->body.p + st->at, st->body.n - st->at, "\n\n", 2)) != NULL) {
+		*end = '\0';
+		if (strncmp(st->body.p + st->at, "retry: ", 7) != 0)
+			page_event(p, st->body.p + st->at);
+		st->at = (size_t)(end + 2 - st->body.p);
+	}
+	text_drop(&st->body, st->at);
+	st->at = 0;
+}
+
+/* Takes in what there is; at the end of the stream it closes, too. */
+static void page_read(struct page *p)
+{
+	struct client *c = &p->st.c;
+
+	if (client_read(c)) {
+		page_look(p);
+		return;
+	}
+	if (!p->st.chunked)
+		p->st.ended = !c->reset;
+	close(c->fd);
+	c->fd = -1;
+}
+
+/* Opens its stream: the first one, or one that goes on behind the last id. */
+static void page_open(struct page *p, const struct server *s)
+{
+	char request[512], id[64] = "";
+	struct id given;
+
+	if (p->last.ms != 0)
+		snprintf(id, sizeof id, "%s%lld-%lld%s", p->in_query ? "&lastEventId=" : "Last-Event-ID: ", p->last.ms,
+			p->last.n, p->in_query ? "" : "\r\n");
+	snprintf(request, sizeof request, "GET " EVENTS "?token=%s%s HTTP/1.%d\r\nHost: h\r\n%s\r\n", p->token,
+		p->in_query ? id : "", p->http10 ? 0 : 1, p->in_query ? "" : id);
+	p->st = stream_begin(client_tcp(s->port, false, p->rcvbuf), request);
+	given = (struct id){p->st.ms, p->st.n};
+	cr_assert(p->last.ms == 0 || id_same(given, p->last), "the page has seen everything up to %s, not %lld-%lld", id,
+		given.ms, given.n);
+	p->last = given;
+	page_look(p);
+}
+
+/* It goes away; what it has seen it knows. */
+static void page_close(struct page *p)
+{
+	stream_close(&p->st);
+}
+
+/*
+ * Takes in what has come for pages that have not got number `until` yet, nor come to their end; waits so long if
+ * nothing has. Returns how many there were.
+ */
+static int pages_turn(struct page *pages, int count, uint32_t until, int wait_ms)
+{
+	static struct pollfd ready[64];
+	int waiting = 0, come;
+
+	for (int i = 0; i < count; i++) {
+		ready[i] = (struct pollfd){.fd = pages[i].st.c.fd, .events = POLLIN};
+		if (pages[i].next > until || pages[i].st.c.eof)
+			ready[i].fd = -1;
+		waiting += ready[i].fd >= 0;
+	}
+	come = waiting > 0 ? poll(ready, (nfds_t)count, wait_ms) : 0;
+	cr_assert(waiting == 0 || come > 0 || wait_ms < LIMIT_MS, "nothing comes any more\n%s", server_words());
+	for (int i = 0; come > 0 && i < count; i++)
+		if (ready[i].fd >= 0 && ready[i].revents != 0)
+			page_read(&pages[i]);
+	return waiting;
+}
+
+/* ... until all of them have it, or are at their end. */
+static void pages_read(struct page *pages, int count, uint32_t until)
+{
+	while (pages_turn(pages, count, until, LIMIT_MS) > 0)
+		;
+}
+
+/* A page that does not keep up is closed as slow, and comes back at once. */
+static void pages_return(struct page *pages, int count, const struct server *s)
+{
+	for (int i = 0; i < count; i++)
+		if (pages[i].st.c.eof) {
+			page_close(&pages[i]);
+			page_open(&pages[i], s);
+		}
+}
+
+/* A log of many lines takes long to look through. */
+static void log_clear(const struct server *s)
+{
+	cr_assert(truncate(s->log, 0) == 0);
+}
+
+/* ---- a publisher ---- */
+
+/* What a publisher, a process of its own, and the test both know. */
+struct ledger {
+	volatile bool enough;     /* it may end */
+	volatile uint32_t sent;   /* no number from here on was sent */
+	struct id acked[NUMBERS]; /* what the acks said, as they came */
+	char error[256];          /* what it found wrong */
+};
+
+static struct ledger *ledger_new(void)
+{
+	struct ledger *l = mmap(NULL, sizeof *l, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+	cr_assert(l != MAP_FAILED);
+	return l;
+}
+
+/* Sends numbers as fast as the kernel lets it, until it is enough. */
+static pid_t stream_of_numbers(const struct server *s, struct ledger *l)
+{
+	pid_t pid = fork();
+	struct text t = {NULL, 0, 0};
+	int fd;
+
+	if (pid != 0)
+		return pid;
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	for (uint32_t last = NUMBERS; l->sent <= last;) {
+		text_clear(&t);
+		number_say(&t, l->sent);
+		if (!datagram_send(s, fd, t.p, t.n))
+			_exit(1);
+		l->sent++;
+		if (last == NUMBERS && (l->enough || l->sent > NUMBERS - 100))
+			last = number_for_all(l->sent);
+	}
+	_exit(0);
+}
+
+Test(replay, pages_that_come_while_events_stream_in_get_each_once_and_then_live_ones)
+{
+	enum { PAGES = 50, BEFORE = 3000 };
+	static struct page pages[PAGES];
+	static const char *const tokens[] = {ANNA, BORIS, DAVE};
+	static struct id ids[NUMBERS];
+	struct server s = server_start("--streams-per-user", "100", NULL);
+	struct page first = {.token = ANNA, .got = ids};
+	struct ledger *l = ledger_new();
+	uint32_t opened_at, next;
+	int status = -1;
+	pid_t pid;
+
+	page_open(&first, &s);
+	for (; l->sent < BEFORE; l->sent += 100) { /* as fast as it reads */
+		publish_numbers(&s, l->sent, l->sent + 100);
+		pages_read(&first, 1, l->sent + 99);
+	}
+	page_close(&first);
+	pid = stream_of_numbers(&s, l);
+	for (int i = 0; i < PAGES; i++) {
+		uint32_t from = (uint32_t)(i * BEFORE / PAGES);
+
+		pages[i] = (struct page){.token = tokens[i % 3], .http10 = i % 2 != 0, .in_query = i % 5 == 0, .next = from + 1,
+			.last = ids[from]};
+		page_open(&pages[i], &s);
+		pages_turn(pages, i + 1, NUMBERS, 0);
+		pages_return(pages, i + 1, &s);
+	}
+	for (opened_at = l->sent; waitpid(pid, &status, WNOHANG) == 0; l->enough = l->sent > opened_at + 5000) {
+		pages_turn(pages, PAGES, NUMBERS, 10);
+		pages_return(pages, PAGES, &s);
+	}
+	cr_assert(status == 0);
+	next = publish_for_all(&s, l->sent);
+	while (pages_turn(pages, PAGES, next - 1, LIMIT_MS) > 0)
+		pages_return(pages, PAGES, &s);
+	for (int i = 0; i < PAGES; i++) {
+		cr_assert(pages[i].next == next);
+		page_close(&pages[i]);
+	}
+	log_clear(&s);
+	server_stop(&s);
+}
+
+Test(replay, who_was_closed_as_slow_comes_back_and_gets_what_it_missed)
+{
+	struct server s = server_start("--send-buffer", "4096", "--queue", "5", NULL);
+	struct page pages[] = {{.token = BORIS}, {.token = ANNA, .rcvbuf = 2048},
+		{.token = DAVE, .rcvbuf = 2048, .http10 = true}};
+	uint32_t next;
+
+	for (int i = 0; i < 3; i++)
+		page_open(&pages[i], &s);
+	next = publish_for_all(&s, 0);
+	for (int times = 1; times <= 3; times++) {
+		pages_read(pages, 3, next - 1); /* from here on two of them read nothing */
+		for (uint32_t most = next + 2000; log_count(&s, "reason=slow") < 2 * times; pages_turn(pages, 1, NUMBERS, 0)) {
+			cr_assert(next < most, "the server keeps on for clients that read nothing");
+			next = publish_for_all(&s, next);
+		}
+		for (int i = 1; i < 3; i++) { /* what had left for it before, it may take: that tells where it goes on */
+			pages_read(&pages[i], 1, NUMBERS);
+			cr_assert(pages[i].next < next, "it has missed nothing");
+			page_close(&pages[i]);
+			page_open(&pages[i], &s);
+		}
+	}
+	next = publish_for_all(&s, next);
+	pages_read(pages, 3, next - 1);
+	for (int i = 0; i < 3; i++) {
+		cr_assert(pages[i].next == next);
+		page_close(&pages[i]);
+	}
+	cr_assert(log_count(&s, " resume=replay ") == 6);
+	server_stop(&s);
+}
+
+Test(replay, a_slow_reader_gets_ten_thousand_events_while_others_get_theirs_at_once)
+{
+	enum { BEFORE = 10000 };
+	static struct id ids[NUMBERS];
+	struct server s = server_start("--send-buffer", "8192", NULL);
+	struct page live = {.token = ANNA, .got = ids}, slow = {.token = ANNA, .rcvbuf = 8192, .next = 1};
+	uint32_t number = 0;
+	int steps = 0;
+
+	page_open(&live, &s);
+	for (; number < BEFORE; number += 100) {
+		publish_numbers(&s, number, number + 100);
+		pages_read(&live, 1, number + 99);
+	}
+	slow.last = ids[0];
+	page_open(&slow, &s);
+	for (; slow.next < BEFORE; steps++) {
+		pages_turn(&slow, 1, NUMBERS, LIMIT_MS); /* one piece */
+		publish_numbers(&s, number, number + 3);
+		number += 3;
+		pages_read(&live, 1, number - 1); /* which does not wait for the other */
+	}
+	cr_assert(steps >= 50, "it came in %d pieces", steps);
+	pages_read(&slow, 1, number - 1);
+	cr_assert(slow.next == number && live.next == number);
+	page_close(&slow);
+	page_close(&live);
+	server_stop(&s);
+}
+
+/* ============================================================================================
+ * the journal
+ * ============================================================================================ */
+
+/* A directory for --journal. It outlives its servers. */
+struct folder {
+	char path[40];
+};
+
+static struct folder folder_new(void)
+{
+	struct folder f = {"/tmp/sse-journal.XXXXXX"};
+
+	cr_assert(mkdtemp(f.path) != NULL);
+	return f;
+}
+
+static void folder_remove(struct folder *f)
+{
+	DIR *dir = opendir(f->path);
+	struct dirent *file;
+
+	while (dir != NULL && (file = readdir(dir)) != NULL)
+		if (strcmp(file->d_name, ".") != 0 && strcmp(file->d_name, "..") != 0 && unlinkat(dirfd(dir), file->d_name, 0) < 0)
+			unlinkat(dirfd(dir), file->d_name, AT_REMOVEDIR);
+	closedir(dir);
+	cr_assert(rmdir(f->path) == 0, "%s: %s", f->path, strerror(errno));
+}
+
+/* What all of its files are, names and bytes. The caller frees it. */
+static struct text folder_text(const struct folder *f)
+{
+	struct text all = {NULL, 0, 0};
+	struct dirent **files;
+	int count = scandir(f->path, &files, NULL, alphasort);
+	char path[400];
+
+	cr_assert(count >= 0);
+	for (int i = 0; i < count; i++) {
+		snprintf(path, sizeof path, "%s/%s", f->path, files[i]->d_name);
+		text_say(&all, files[i]->d_name);
+		if (files[i]->d_name[0] != '.')
+			text_add(&all, file_text(path)->p, file_text(path)->n);
+		free(files[i]);
+	}
+	free(files);
+	return all;
+}
+
+/* ---- what ends at any moment ---- */
+
+static const char *const sync_modes[] = {"none", "batch", "always"};
+
+/* The same random numbers in each run. When the kernel lets whom run is another matter. */
+static uint32_t random_below(uint32_t n)
+{
+	static uint64_t state = 0x9e3779b97f4a7c15;
+
+	state ^= state << 13;
+	state ^= state >> 7;
+	state ^= state << 17;
+	return (uint32_t)(state >> 32) % n;
+}
+
+/* How a publisher ends the server: not at all if datagrams is 0. */
+struct plan {
+	uint32_t datagrams; /* this one is the last, ... */
+	bool acked;         /* ... when its ack has come, else when it has just been sent ... */
+	uint32_t spin;      /* ... and a moment later */
+};
+
+/* Takes the acks to a datagram, for the numbers from `first` on. Returns the number behind them. */
+static uint32_t acks_take(struct ledger *l, uint32_t first, const char *acks)
+{
+	struct id id;
+	int bytes = 0;
+
+	for (; *acks != '\0'; first++, acks += bytes) {
+		bytes = 0;
+		if (sscanf(acks, "{\"ok\":true,\"id\":\"%lld-%lld\",\"matched\":%*d}%n", &id.ms, &id.n, &bytes) != 2
+			|| bytes == 0)
+			snprintf(l->error, sizeof l->error, "ack to %u: %.200s", first, acks);
+		if (l->error[0] != '\0')
+			return first;
+		l->acked[first] = id;
+		bytes += acks[bytes] == '\n';
+	}
+	return first;
+}
+
+/*
+ * Publishes numbers, some a datagram, some datagrams ahead of their acks, as fast as these come, until the
+ * server is gone. Then it waits for a datagram "end": when that has come, so have all acks.
+ */
+static _Noreturn void publish_until_the_end(const struct server *s, struct ledger *l, int fd, struct plan plan)
+{
+	struct text t = {NULL, 0, 0};
+	uint32_t answered = l->sent, acks = 0, sent = 0;
+	bool gone = false;
+	char ack[8192];
+
+	for (;;) {
+		bool now = false;
+		ssize_t n;
+
+		while (!gone && !now && sent - acks < 4 && l->sent < NUMBERS - 100) {
+			text_clear(&t);
+			for (uint32_t lines = 1 + random_below(8); lines > 0; lines--)
+				number_say(&t, l->sent++);
+			gone = !datagram_send(s, fd, t.p, t.n);
+			now = ++sent == plan.datagrams && !plan.acked;
+		}
+		if (!now) {
+			n = recv(fd, ack, sizeof ack - 1, 0);
+			ack[n > 0 ? n : 0] = '\0';
+			if (n <= 0 || strcmp(ack, "end") == 0)
+				_exit(n <= 0);
+			answered = acks_take(l, answered, ack);
+			now = ++acks == plan.datagrams && plan.acked;
+		}
+		for (volatile uint32_t i = 0; now && i < plan.spin; i++)
+			;
+		if (now)
+			kill(s->pid, SIGKILL);
+	}
+}
+
+enum { READERS = 5 };
+
+/* A server that ends again and again, and what is known of its events. */
+static struct saga {
+	struct server s;
+	struct folder journal;
+	struct ledger *l;
+	int sender;                /* of the publisher */
+	struct page readers[READERS];
+	uint32_t checked[READERS]; /* numbers before this one were looked at */
+	struct id got[READERS][NUMBERS];
+	struct page witness;       /* what it gets from the history, there is */
+	struct id seen[NUMBERS];
+	struct id there[NUMBERS];  /* what there is, ... */
+	uint32_t settled;          /* ... up to this number */
+} saga;
+
+static void saga_begin(void)
+{
+	static const char *const tokens[READERS] = {ANNA, BORIS, DAVE, ANNA2, BORIS};
+	const struct sockaddr_un nobody = {.sun_family = AF_UNIX};
+
+	saga.s = server_new();
+	saga.journal = folder_new();
+	saga.l = ledger_new();
+	saga.sender = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	cr_assert(bind(saga.sender, (const struct sockaddr *)&nobody, sizeof(sa_family_t)) == 0);
+	for (int i = 0; i < READERS; i++)
+		saga.readers[i] = (struct page){.token = tokens[i], .http10 = i % 2 != 0, .in_query = i == 2, .lossy = true,
+			.got = saga.got[i]};
+}
+
+/* Starts it; a segment is 64 kB, the history some thousand events. */
+static void saga_launch(const char *sync)
+{
+	unlink(saga.s.log);
+	server_launch(&saga.s, "--journal", saga.journal.path, "--journal-sync", sync, "--history-bytes", "1M",
+		"--queue", "180", "--datagram", "4K", "--drain", "1s", NULL);
+}
+
+static void saga_ready(const char *sync)
+{
+	saga_launch(sync);
+	server_ready(&saga.s, 1);
+}
+
+/* Publishes numbers up to one for everybody, and sees them acknowledged. Returns that one. */
+static uint32_t saga_mark(void)
+{
+	struct text t = {NULL, 0, 0};
+	uint32_t from;
+
+	do {
+		from = saga.l->sent++;
+		text_clear(&t);
+		number_say(&t, from);
+		acks_take(saga.l, from, publish(&saga.s, t.p));
+		cr_assert(saga.l->acked[from].ms != 0 && saga.l->error[0] == '\0', "%s", saga.l->error);
+	} while (audience(from) != 0);
+	text_free(&t);
+	return from;
+}
+
+/* One of the last numbers that there are, from before the last `most` at the earliest. */
+static uint32_t saga_past(uint32_t most)
+{
+	uint32_t number = saga.settled - random_below(saga.settled < most ? saga.settled + 1 : most);
+
+	while (saga.there[number].ms == 0)
+		number--;
+	return number;
+}
+
+/* Reads the history from a number on, up to and with `to`, into saga.seen. */
+static void saga_witness(const char *token, bool http10, uint32_t from, uint32_t to)
+{
+	struct page *w = &saga.witness;
+
+	memset(saga.seen, 0, sizeof saga.seen);
+	*w = (struct page){.token = token, .http10 = http10, .lossy = true, .next = from + 1, .last = saga.there[from],
+		.got = saga.seen};
+	page_open(w, &saga.s);
+	pages_read(w, 1, to);
+	cr_assert(w->next == to + 1, "the stream ends with %u", w->next);
+	page_close(w);
+}
+
+/* What a page got is what there is for it: nothing is missing, and nothing was told that is not there. */
+static void saga_agrees(const char *token, const struct id *got, uint32_t from, uint32_t to)
+{
+	for (; from < to; from++) {
+		struct id there = saga.there[from];
+
+		if (there.ms == 0 || !sees(token, from))
+			there = (struct id){0, 0};
+		cr_assert(id_same(got[from], there), "%s, number %u: got %lld-%lld, there is %lld-%lld", token, from,
+			got[from].ms, got[from].n, there.ms, there.n);
+	}
+}
+
+/* After a start: every event that was acknowledged is there, and what was once there, or not there, stays so. */
+static void saga_settle(void)
+{
+	uint32_t mark = saga_mark(), from;
+
+	if (mark == 0) { /* the very first */
+		saga.there[0] = saga.l->acked[0];
+		return;
+	}
+	from = saga_past(500);
+	saga_witness(ANNA, false, from, mark);
+	for (uint32_t i = from + 1; i <= mark; i++) {
+		struct id acked = saga.l->acked[i], seen = saga.seen[i];
+
+		cr_assert(acked.ms == 0 || id_same(acked, seen), "%u was acknowledged as %lld-%lld, and is %lld-%lld", i,
+			acked.ms, acked.n, seen.ms, seen.n);
+		cr_assert(i > saga.settled || id_same(seen, saga.there[i]), "%u is not what it was", i);
+		saga.there[i] = seen;
+	}
+	saga.settled = mark;
+	for (int i = 0; i < READERS; i++) {
+		saga_agrees(saga.readers[i].token, saga.got[i], saga.checked[i], saga.readers[i].next);
+		saga.checked[i] = saga.readers[i].next;
+	}
+	from = saga_past(2500);
+	saga_witness(mark % 2 == 0 ? BORIS : DAVE, true, from, mark);
+	saga_agrees(saga.witness.token, saga.seen, from + 1, mark + 1);
+}
+
+static void saga_readers_open(void)
+{
+	for (int i = 0; i < READERS; i++) {
+		if (saga.readers[i].last.ms == 0) /* what was before its first visit, it does not get */
+			saga.checked[i] = saga.readers[i].next = saga.l->sent;
+		page_open(&saga.readers[i], &saga.s);
+	}
+}
+
+static void saga_readers_close(void)
+{
+	for (int i = 0; i < READERS; i++)
+		page_close(&saga.readers[i]);
+}
+
+static pid_t saga_publisher(struct plan plan)
+{
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		for (int i = 0; i < READERS; i++)
+			close(saga.readers[i].st.c.fd); /* else they would not be closed when the test does that */
+		publish_until_the_end(&saga.s, saga.l, saga.sender, plan);
+	}
+	return pid;
+}
+
+/* The server is gone: the publisher takes the last acks, and ends. */
+static void saga_publisher_ends(pid_t pid)
+{
+	struct sockaddr_un name;
+	socklen_t bytes = sizeof name;
+	int status;
+
+	cr_assert(getsockname(saga.sender, (struct sockaddr *)&name, &bytes) == 0);
+	cr_assert(sendto(saga.s.django, "end", 3, 0, (struct sockaddr *)&name, bytes) == 3, "%s", strerror(errno));
+	cr_assert(waitpid(pid, &status, 0) == pid && status == 0);
+	cr_assert(saga.l->error[0] == '\0', "%s", saga.l->error);
+}
+
+/* Nothing that happened here is a damage, or a fault of the disk. */
+static void saga_log_is_silent(void)
+{
+	cr_assert(log_count(&saga.s, "level=error") == 0, "%s", file_text(saga.s.log)->p);
+	cr_assert(log_count(&saga.s, "level=warning") == 0, "%s", file_text(saga.s.log)->p);
+	cr_assert(file_text(saga.s.errors)->n == 0, "%s", file_text(saga.s.errors)->p);
+}
+
+/* All readers get all there is. */
+static void saga_end(void)
+{
+	saga_settle();
+	saga_readers_open();
+	pages_read(saga.readers, READERS, saga.settled);
+	for (int i = 0; i < READERS; i++) {
+		cr_assert(saga.readers[i].next == saga.settled + 1);
+		saga_agrees(saga.readers[i].token, saga.got[i], saga.checked[i], saga.settled + 1);
+	}
+	saga_readers_close();
+	stats_wait(&saga.s, STATS_EMPTY);
+	saga_log_is_silent();
+}
+
+static void saga_stop(void)
+{
+	log_clear(&saga.s);
+	server_stop(&saga.s);
+	folder_remove(&saga.journal);
+	close(saga.sender);
+}
+
+Test(journal, kill_9_a_hundred_times_loses_nothing_that_was_acknowledged)
+{
+	char first[128];
+
+	saga_begin();
+	saga_ready("none");
+	for (int round = 0; round < 100; round++) {
+		const char *sync = sync_modes[random_below(3)];
+		pid_t pid;
+
+		if (round % 2 == 0)
+			saga_readers_open(); /* they are there before the last events are known to be */
+		saga_settle();
+		if (round % 2 != 0)
+			saga_readers_open();
+		pid = saga_publisher((struct plan){1 + random_below(250), random_below(2) == 0, random_below(20000)});
+		pages_read(saga.readers, READERS, NUMBERS);
+		cr_assert(server_wait(&saga.s) == -SIGKILL, "%s", file_text(saga.s.errors)->p);
+		saga_publisher_ends(pid);
+		saga_readers_close();
+		saga_log_is_silent();
+		if (random_below(4) == 0) { /* it is killed while it starts, too */
+			saga_launch(sync);
+			poll(NULL, 0, (int)random_below(60));
+			kill(saga.s.pid, SIGKILL);
+			cr_assert(server_wait(&saga.s) == -SIGKILL, "%s", file_text(saga.s.errors)->p);
+		}
+		saga_ready(sync);
+	}
+	saga_end();
+	snprintf(first, sizeof first, "Last-Event-ID: %lld-%lld\r\n", saga.there[0].ms, saga.there[0].n);
+	expect_resync(&saga.s, "", first, "too_old");
+	saga_stop();
+}
+
+/* The last number for this token that was acknowledged. */
+static uint32_t saga_answered(const char *token)
+{
+	uint32_t number = saga.l->sent - 1;
+
+	while (saga.l->acked[number].ms == 0 || !sees(token, number))
+		number--;
+	return number;
+}
+
+Test(journal, TERM_while_events_stream_in_loses_nothing_and_the_next_start_is_silent)
+{
+	saga_begin();
+	for (int round = 0; round < 10; round++) {
+		uint32_t until;
+		int cut = 0;
+		pid_t pid;
+
+		saga_ready(round % 3 == 0 ? "batch" : "always");
+		saga_settle();
+		saga_log_is_silent();
+		saga_readers_open();
+		pid = saga_publisher((struct plan){0});
+		until = saga.l->sent + random_below(1000);
+		while (saga.readers[0].next < until && pages_turn(saga.readers, READERS, NUMBERS, LIMIT_MS) > 0)
+			;
+		kill(saga.s.pid, SIGTERM);
+		pages_read(saga.readers, READERS, NUMBERS);
+		cr_assert(server_wait(&saga.s) == 0, "%s", file_text(saga.s.errors)->p);
+		saga_publisher_ends(pid);
+		for (int i = 0; i < READERS; i++) {
+			bool ended = saga.readers[i].st.ended;
+
+			cr_assert(!ended || saga.readers[i].next > saga_answered(saga.readers[i].token),
+				"it got what was acknowledged before the end");
+			cut += !ended;
+		}
+		cr_assert(cut == log_count(&saga.s, "reason=slow"), "%d streams were cut off", cut);
+		saga_readers_close();
+	}
+	saga_ready("none");
+	saga_end();
+	saga_stop();
+}
+
+/* ---- another boot, a full disk: what takes a mount ---- */
+
+/* A file system tree of its own for this test and its servers; false where that is not permitted. */
+static bool own_mounts(void)
+{
+	return unshare(CLONE_NEWNS) == 0 && mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0;
+}
+
+/* The machine seems to have been started anew. */
+static void another_boot(const struct server *s, int times)
+{
+	char path[80], id[40];
+
+	snprintf(path, sizeof path, "%s/boot_id", s->dir);
+	snprintf(id, sizeof id, "%08d-0000-4000-8000-000000000000\n", times);
+	file_write(path, id);
+	if (times == 1)
+		cr_assert(mount(path, "/proc/sys/kernel/random/boot_id", NULL, MS_BIND, NULL) == 0, "%s", strerror(errno));
+}
+
+Test(journal, after_a_failure_of_power_pages_reload_unless_it_had_ended_or_every_event_was_synced)
+{
+	static const struct {
+		const char *sync;
+		int signal;
+		bool cut;
+	} rows[] = {
+		{"none", SIGKILL, true},
+		{"batch", SIGKILL, true},
+		{"always", SIGKILL, false},
+		{"none", SIGTERM, false},
+		{"batch", SIGTERM, false},
+		{"always", SIGTERM, false},
+	};
+	struct server s;
+	int boots = 0;
+
+	if (!own_mounts())
+		cr_skip_test("no mount is permitted here");
+	s = server_new();
+	for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+		struct folder f = folder_new();
+		struct page page = {.token = ANNA};
+		char header[128];
+
+		another_boot(&s, ++boots);
+		unlink(s.log);
+		server_launch(&s, "--journal", f.path, "--journal-sync", rows[i].sync, NULL);
+		server_ready(&s, 1);
+		page_open(&page, &s);
+		publish_numbers(&s, 0, 10);
+		pages_read(&page, 1, 2);
+		page_close(&page);
+		kill(s.pid, rows[i].signal);
+		server_wait(&s);
+		another_boot(&s, ++boots);
+		unlink(s.log);
+		server_launch(&s, "--journal", f.path, "--journal-sync", rows[i].sync, NULL);
+		server_ready(&s, 1);
+		cr_expect(log_count(&s, "msg=journal_cut ") == rows[i].cut, "%s, %d", rows[i].sync, rows[i].signal);
+		snprintf(header, sizeof header, "Last-Event-ID: %lld-%lld\r\n", page.last.ms, page.last.n);
+		if (rows[i].cut) {
+			expect_resync(&s, "", header, "too_old");
+		} else {
+			page_open(&page, &s);
+			pages_read(&page, 1, 9);
+			page_close(&page);
+		}
+		kill(s.pid, SIGTERM);
+		server_wait(&s);
+		folder_remove(&f);
+	}
+	server_remove(&s);
+}
+
+/* Publishes the next number; is it stored? */
+static bool publish_stored(const struct server *s, uint32_t number)
+{
+	struct text t = {NULL, 0, 0};
+	const char *ack;
+
+	number_say(&t, number);
+	ack = publish_bytes(s, t.p, t.n);
+	text_free(&t);
+	cr_assert(strncmp(ack, "{\"ok\":true,\"id\":\"", 17) == 0 && strstr(ack, "\"matched\":") != NULL, "%s", ack);
+	return strstr(ack, ",\"stored\":false}") == NULL;
+}
+
+/*
+ * Publishes until the disk takes no more, and then some: a page gets all of it. *stored is the first number that
+ * is not stored. Returns the next one.
+ */
+static uint32_t publish_until_full(const struct server *s, struct page *live, uint32_t number, uint32_t *stored)
+{
+	for (uint32_t most = number + 10000; publish_stored(s, number); number++) {
+		cr_assert(number < most, "the disk is never full");
+		pages_read(live, 1, number);
+	}
+	*stored = number++;
+	for (int i = 0; i < 300; i++, number++)
+		cr_assert(!publish_stored(s, number));
+	pages_read(live, 1, number - 1);
+	cr_assert(log_count(s, "level=error") == 1 && log_count(s, "level=error msg=journal_failed what=") == 1, "%s",
+		file_text(s->log)->p);
+	return number;
+}
+
+/* There is room again. What was not stored is, once the server has found that out; a page that comes back gets
+ * it all. */
+static void disk_heals(struct server *s, struct page *live, const struct folder *f, const char *sync, uint32_t number,
+	struct id first)
+{
+	struct page back = {.token = ANNA, .last = first, .next = 1};
+
+	log_wait(s, "level=warning msg=journal_mended ");
+	cr_assert(publish_stored(s, number));
+	pages_read(live, 1, number);
+	page_close(live);
+	kill(s->pid, SIGKILL);
+	cr_assert(server_wait(s) == -SIGKILL);
+	server_launch(s, "--journal", f->path, "--journal-sync", sync, NULL);
+	server_ready(s, 2);
+	page_open(&back, s);
+	pages_read(&back, 1, number);
+	page_close(&back);
+	cr_assert(log_count(s, "msg=journal_failed") == 1 && log_count(s, "msg=journal_damaged") == 0
+		&& log_count(s, "msg=journal_cut") == 0, "%s", file_text(s->log)->p);
+}
+
+/* No file of the server's may grow beyond this. */
+static void limit_files(const struct server *s, rlim_t bytes)
+{
+	struct rlimit r;
+
+	cr_assert(prlimit(s->pid, RLIMIT_FSIZE, NULL, &r) == 0);
+	r.rlim_cur = bytes;
+	cr_assert(prlimit(s->pid, RLIMIT_FSIZE, &r, NULL) == 0, "%s", strerror(errno));
+}
+
+Test(journal, what_the_disk_does_not_take_flows_live_and_is_stored_when_it_heals)
+{
+	for (int i = 0; i < 3; i++) {
+		static struct id ids[NUMBERS];
+		struct server s = server_new();
+		struct folder f = folder_new();
+		struct page live = {.token = ANNA, .got = ids};
+		uint32_t number, stored;
+
+		server_launch(&s, "--journal", f.path, "--journal-sync", sync_modes[i], NULL);
+		server_ready(&s, 1);
+		page_open(&live, &s);
+		number = i == 1 ? 0 : 600; /* a write ends at the limit, or begins behind it */
+		publish_numbers(&s, 0, number);
+		limit_files(&s, 100000);
+		number = publish_until_full(&s, &live, number, &stored);
+		cr_assert(i == 1 ? stored > 300 : stored == 600, "%u were stored", stored);
+		limit_files(&s, RLIM_INFINITY);
+		disk_heals(&s, &live, &f, sync_modes[i], number, ids[0]);
+		server_stop(&s);
+		folder_remove(&f);
+	}
+}
+
+Test(journal, what_is_not_stored_yet_is_at_the_end)
+{
+	static struct id ids[NUMBERS];
+	struct server s = server_new();
+	struct folder f = folder_new();
+	struct page live = {.token = ANNA, .got = ids}, back = {.token = ANNA, .next = 1};
+	uint32_t stored, next;
+
+	server_launch(&s, "--journal", f.path, NULL);
+	server_ready(&s, 1);
+	limit_files(&s, 100000);
+	page_open(&live, &s);
+	next = publish_until_full(&s, &live, 0, &stored);
+	page_close(&live);
+	limit_files(&s, RLIM_INFINITY);
+	kill(s.pid, SIGTERM); /* sooner than it would try again */
+	cr_assert(server_wait(&s) == 0, "%s", file_text(s.errors)->p);
+	server_launch(&s, "--journal", f.path, NULL);
+	server_ready(&s, 2);
+	back.last = ids[0];
+	page_open(&back, &s);
+	next = publish_for_all(&s, next);
+	pages_read(&back, 1, next - 1);
+	page_close(&back);
+	server_stop(&s);
+	folder_remove(&f);
+}
+
+Test(journal, who_saw_what_was_never_stored_is_told_to_reload)
+{
+	static struct id ids[NUMBERS], again[NUMBERS];
+	struct server s = server_new();
+	struct folder f = folder_new();
+	struct page live = {.token = ANNA, .got = ids}, back = {.token = ANNA, .next = 1, .got = again};
+	uint32_t stored;
+	char header[128];
+
+	server_launch(&s, "--journal", f.path, NULL);
+	server_ready(&s, 1);
+	limit_files(&s, 150000);
+	page_open(&live, &s);
+	publish_until_full(&s, &live, 0, &stored);
+	page_close(&live);
+	kill(s.pid, SIGKILL);
+	cr_assert(server_wait(&s) == -SIGKILL);
+	server_launch(&s, "--journal", f.path, NULL);
+	server_ready(&s, 2);
+	snprintf(header, sizeof header, "Last-Event-ID: %lld-%lld\r\n", live.last.ms, live.last.n);
+	expect_resync(&s, "", header, "too_old");
+	/* who has not seen any of them can't know that there were some */
+	snprintf(header, sizeof header, "Last-Event-ID: %lld-%lld\r\n", ids[stored - 1].ms, ids[stored - 1].n);
+	expect_resync(&s, "", header, "too_old");
+	page_open(&back, &s);
+	cr_assert(id_before(live.last, back.last), "ids rise over those that are lost, too");
+	page_close(&back);
+	server_stop(&s);
+	folder_remove(&f);
+}
+
+Test(journal, a_full_disk_is_found_to_have_room_again)
+{
+	static struct id ids[NUMBERS];
+	struct server s;
+	struct folder f;
+	struct page live = {.token = ANNA, .got = ids};
+	char filler[80];
+	static const char zeros[4096];
+	uint32_t number, stored;
+	int fd, pages;
+
+	if (!own_mounts())
+		cr_skip_test("no mount is permitted here");
+	s = server_new();
+	f = folder_new();
+	cr_assert(mount("none", f.path, "tmpfs", 0, "size=1m") == 0, "%s", strerror(errno));
+	server_launch(&s, "--journal", f.path, "--journal-sync", "always", NULL);
+	server_ready(&s, 1);
+	page_open(&live, &s);
+	snprintf(filler, sizeof filler, "%s/filler", f.path);
+	fd = open(filler, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	for (pages = 0; pages < 200; pages++)
+		cr_assert(write(fd, zeros, sizeof zeros) == sizeof zeros);
+	number = publish_until_full(&s, &live, 0, &stored);
+	cr_assert(close(fd) == 0 && unlink(filler) == 0);
+	disk_heals(&s, &live, &f, "always", number, ids[0]);
+	server_stop(&s);
+	cr_assert(umount2(f.path, MNT_DETACH) == 0);
+	folder_remove(&f);
+}
+
+/* More at a time than is written in a turn of the loop. That is no failure, and the acks wait for it. */
+Test(journal, a_burst_of_large_events_is_stored_before_its_acks)
+{
+	enum { BURST = 11, BYTES = 425000 }; /* as many, and as large, as a socket queues by default */
+	const struct sockaddr_un nobody = {.sun_family = AF_UNIX};
+	struct server s = server_new();
+	struct folder f = folder_new();
+	struct text t = big_event(BYTES - 64);
+	int from[BURST], room = 212992; /* net.core.wmem_max, as it is by default; Linux takes twice that */
+
+	server_launch(&s, "--journal", f.path, "--datagram", "420K", "--queue", "20", NULL);
+	server_ready(&s, 1);
+	kill(s.pid, SIGSTOP);
+	for (int i = 0; i < BURST; i++) {
+		from[i] = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+		cr_assert(bind(from[i], (const struct sockaddr *)&nobody, sizeof(sa_family_t)) == 0);
+		setsockopt(from[i], SOL_SOCKET, SO_SNDBUF, &room, sizeof room);
+		cr_assert(datagram_send(&s, from[i], t.p, t.n), "%d: %s", i, strerror(errno));
+	}
+	kill(s.pid, SIGCONT);
+	for (int i = 0; i < BURST; i++) {
+		const char *ack = datagram_receive(from[i]);
+
+		cr_assert(strncmp(ack, "{\"ok\":true,", 11) == 0 && strstr(ack, "stored") == NULL, "%d: %s", i, ack);
+		close(from[i]);
+	}
+	text_free(&t);
+	server_stop(&s);
+	folder_remove(&f);
+}
+
+/* ---- whose it is, and what is in it ---- */
+
+Test(journal, two_servers_do_not_share_one)
+{
+	struct server first = server_new(), second = server_new();
+	struct folder f = folder_new();
+	struct page page = {.token = ANNA};
+
+	server_launch(&first, "--journal", f.path, NULL);
+	server_ready(&first, 1);
+	page_open(&page, &first);
+	publish_numbers(&first, 0, 20);
+	for (int i = 0; i < 3; i++) {
+		server_launch(&second, "--journal", f.path, NULL);
+		server_fails(&second, 1, "another sse is using it");
+		unlink(second.errors);
+	}
+	publish_numbers(&first, 20, 40);
+	pages_read(&page, 1, 39);
+	page_close(&page);
+	kill(first.pid, SIGKILL);
+	cr_assert(server_wait(&first) == -SIGKILL);
+	server_launch(&second, "--journal", f.path, NULL);
+	server_ready(&second, 1);
+	publish_numbers(&second, 40, 50);
+	page_open(&page, &second);
+	pages_read(&page, 1, 49);
+	page_close(&page);
+	server_launch(&first, "--journal", f.path, NULL); /* and the other way round */
+	server_fails(&first, 1, "another sse is using it");
+	server_remove(&first);
+	server_stop(&second);
+	folder_remove(&f);
+}
+
+/* The head of a segment as version 2 would write it. Its check is right: SipHash-1-3 over the rest. */
+static const char newer_head[40] = "SSE\r\n\x1a\n\0" "\2\0\0\0" "\0\0\0\0" "\0\0\0\0\0\0\0\0" "\0\0\0\0\0\0\0\0"
+	"\x83\x12\x66\x1e\x19\x00\x0b\x86";
+
+enum trouble { IS_MISSING, IS_A_FILE, HAS_A_NEWER, HAS_A_FOLDER, HAS_AN_UNREADABLE };
+
+/* A directory where a segment is, and another one that this is the trouble with. */
+static void make_trouble(enum trouble trouble, struct folder *f)
+{
+	char path[80];
+
+	snprintf(path, sizeof path, "%s/000000000002.sse", f->path);
+	switch (trouble) {
+	case IS_MISSING:
+		cr_assert(rmdir(f->path) == 0);
+		break;
+	case IS_A_FILE:
+		cr_assert(rmdir(f->path) == 0);
+		file_write(f->path, "precious");
+		break;
+	case HAS_A_NEWER: {
+		int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+
+		cr_assert(write(fd, newer_head, sizeof newer_head) == sizeof newer_head && write(fd, "and more", 8) == 8);
+		close(fd);
+		break;
+	}
+	case HAS_A_FOLDER:
+		cr_assert(mkdir(path, 0700) == 0);
+		break;
+	case HAS_AN_UNREADABLE:
+		file_write(path, "");
+		cr_assert(chmod(path, 0) == 0);
+		break;
+	}
+}
+
+Test(journal, R26_what_cannot_start_with_it_says_why_in_one_line_and_leaves_it_as_it_is)
+{
+	static const struct {
+		enum trouble trouble;
+		bool check;
+		int status;
+		const char *error;
+	} rows[] = {
+		{IS_MISSING, false, 1, ": make the directory first: No such file or directory"},
+		{IS_MISSING, true, 2, ": make the directory first: No such file or directory"},
+		{IS_A_FILE, false, 1, ": cannot use it: Not a directory"},
+		{IS_A_FILE, true, 2, ": cannot use it: Not a directory"},
+		{HAS_A_NEWER, false, 1, "/000000000002.sse: written by a newer version of sse: start that one, or name another"
+			" directory"},
+		{HAS_A_FOLDER, false, 1, "/000000000002.sse: cannot read: Is a directory"},
+		{HAS_AN_UNREADABLE, false, 1, "/000000000002.sse: cannot read: Permission denied"},
+	};
+
+	for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+		struct server s = server_new();
+		struct folder f = folder_new();
+		struct text before = {NULL, 0, 0}, after = {NULL, 0, 0};
+		char error[200];
+
+		if (rows[i].trouble == HAS_AN_UNREADABLE && geteuid() == 0) { /* who may read everything */
+			folder_remove(&f);
+			server_remove(&s);
+			continue;
+		}
+		make_trouble(rows[i].trouble, &f);
+		if (rows[i].trouble >= HAS_A_NEWER)
+			before = folder_text(&f);
+		server_launch(&s, "--journal", f.path, rows[i].check ? "--check-config" : NULL, NULL);
+		snprintf(error, sizeof error, "--journal %s%s", f.path, rows[i].error);
+		server_fails(&s, rows[i].status, error);
+		cr_expect(access(s.socket, F_OK) < 0, "%s: it leaves its socket behind", error);
+		if (rows[i].trouble >= HAS_A_NEWER) {
+			after = folder_text(&f);
+			cr_expect(before.n == after.n && memcmp(before.p, after.p, before.n) == 0, "%s: it has touched it", error);
+			folder_remove(&f);
+		} else if (rows[i].trouble == IS_A_FILE) {
+			cr_expect_str_eq(file_text(f.path)->p, "precious");
+			unlink(f.path);
+		} else {
+			cr_expect(access(f.path, F_OK) < 0);
+		}
+		text_free(&before);
+		text_free(&after);
+		server_remove(&s);
+	}
+}
+
+Test(journal, check_config_may_be_asked_while_it_is_in_use)
+{
+	struct server s = server_new(), check = server_new();
+	struct folder f = folder_new();
+
+	server_launch(&s, "--journal", f.path, NULL);
+	server_ready(&s, 1);
+	publish_numbers(&s, 0, 10);
+	server_launch(&check, "--journal", f.path, "--check-config", NULL);
+	cr_assert(server_wait(&check) == 0);
+	cr_assert_str_eq(file_text(check.errors)->p, "sse: the configuration is good\n");
+	publish_numbers(&s, 10, 20);
+	server_remove(&check);
+	server_stop(&s);
+	folder_remove(&f);
+}
+
+Test(journal, a_flipped_bit_costs_one_event_and_the_file_stays_as_it_is)
+{
+	static struct id ids[NUMBERS];
+	struct server s = server_new();
+	struct folder f = folder_new();
+	struct page page = {.token = ANNA, .got = ids};
+	struct text before = {NULL, 0, 0};
+	char path[80], header[128];
+	int fd;
+
+	server_launch(&s, "--journal", f.path, NULL);
+	server_ready(&s, 1);
+	page_open(&page, &s);
+	publish_numbers(&s, 0, 100);
+	pages_read(&page, 1, 99);
+	page_close(&page);
+	kill(s.pid, SIGKILL);
+	cr_assert(server_wait(&s) == -SIGKILL);
+	snprintf(path, sizeof path, "%s/000000000001.sse", f.path);
+	text_add(&before, file_text(path)->p, file_text(path)->n);
+	before.p[before.n / 2] ^= 0x10;
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	cr_assert(pwrite(fd, before.p, before.n, 0) == (ssize_t)before.n && close(fd) == 0);
+	server_launch(&s, "--journal", f.path, NULL);
+	server_ready(&s, 2);
+	log_wait(&s, "level=warning msg=journal_damaged segment=1 at=");
+	cr_assert(log_count(&s, "msg=journal_damaged") == 1);
+	log_wait(&s, " events=99 newest=");
+	publish_numbers(&s, 100, 120);
+	page = (struct page){.token = ANNA, .last = ids[80], .next = 81}; /* from behind the damage all is there */
+	page_open(&page, &s);
+	pages_read(&page, 1, 119);
+	page_close(&page);
+	stats_wait(&s, STATS_EMPTY);
+	snprintf(header, sizeof header, "Last-Event-ID: %lld-%lld\r\n", ids[20].ms, ids[20].n);
+	expect_resync(&s, "", header, "too_old");
+	cr_assert(file_text(path)->n >= before.n && memcmp(file_text(path)->p, before.p, before.n) == 0);
+	text_free(&before);
+	server_stop(&s);
+	folder_remove(&f);
+}
+
+/* ---- what it costs ---- */
+
+static int server_threads(const struct server *s)
+{
+	char path[64];
+	struct dirent **tasks;
+	int count;
+
+	snprintf(path, sizeof path, "/proc/%d/task", (int)s->pid);
+	count = scandir(path, &tasks, NULL, NULL);
+	cr_assert(count > 2);
+	for (int i = 0; i < count; i++)
+		free(tasks[i]);
+	free(tasks);
+	return count - 2;
+}
+
+/* stdin, stdout, stderr; the log; epoll, signals; both sockets; one to spare. */
+enum { DESCRIPTORS = 9 };
+
+Test(journal, a_thread_and_descriptors_are_there_only_for_who_needs_them)
+{
+	static const struct {
+		const char *sync;
+		int threads, descriptors;
+	} rows[] = {
+		{NULL, 1, 0},
+		{"none", 1, 2},   /* the directory and a segment */
+		{"batch", 2, 4},  /* and a pair of sockets, between the loop and who waits for the disk */
+		{"always", 2, 4},
+	};
+
+	for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+		struct server s = server_new();
+		struct folder f = folder_new();
+
+		if (rows[i].sync == NULL)
+			server_launch(&s, NULL);
+		else
+			server_launch(&s, "--journal", f.path, "--journal-sync", rows[i].sync, NULL);
+		server_ready(&s, 1);
+		publish_numbers(&s, 0, 100);
+		cr_expect(server_threads(&s) == rows[i].threads, "%s: %d threads", rows[i].sync, server_threads(&s));
+		cr_expect(server_descriptors(&s) == DESCRIPTORS + rows[i].descriptors, "%s: %d descriptors", rows[i].sync,
+			server_descriptors(&s));
+		server_stop(&s);
+		folder_remove(&f);
+	}
 }
 
 /* ============================================================================================

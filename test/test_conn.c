@@ -107,28 +107,44 @@ Test(conn, connected_bears_the_newest_id)
 	world_stop();
 }
 
-Test(conn, an_id_that_is_not_the_newest_gets_a_resync)
+Test(conn, who_says_what_it_has_seen_is_told_whether_that_can_be_gone_on_from)
 {
 	static const struct {
 		const char *query, *header;
-		bool resync;
+		const char *reason; /* of a resync; NULL: there is none */
 	} rows[] = {
-		{"", "", false}, {"", "Last-Event-ID: 1704110400000-0\r\n", false}, {"", "Last-Event-ID: 1704110399999-0\r\n", true},
-		{"", "Last-Event-ID: 1704110400000-1\r\n", true}, {"", "Last-Event-ID: x\r\n", true},
-		{"", "Last-Event-ID: -1\r\n", true}, {"", "Last-Event-ID: 18446744073709551616-0\r\n", true},
-		{"", "Last-Event-ID: 1704110400000-0\r\nLast-Event-ID: 1704110400000-0\r\n", true},
-		{"&lastEventId=1704110400000-0", "", false}, {"&lastEventId=7", "", true}, {"&lastEventId=", "", true},
+		{"", "", NULL}, {"", "Last-Event-ID: 1704110400000-0\r\n", NULL},
+		{"", "Last-Event-ID: 1704110399999-0\r\n", "too_old"}, {"", "Last-Event-ID: 0-0\r\n", "too_old"},
+		{"", "Last-Event-ID: 1704110400000-1\r\n", "newer"}, {"", "Last-Event-ID: 9007199254740992-0\r\n", "newer"},
+		{"", "Last-Event-ID:\r\n", "unknown"}, {"", "Last-Event-ID: x\r\n", "unknown"},
+		{"", "Last-Event-ID: -1\r\n", "unknown"}, {"", "Last-Event-ID: 1704110400000\r\n", "unknown"},
+		{"", "Last-Event-ID: 1704110400000-00\r\n", "unknown"}, {"", "Last-Event-ID: 01704110400000-0\r\n", "unknown"},
+		{"", "Last-Event-ID: 18446744073709551616-0\r\n", "unknown"},
+		{"", "Last-Event-ID: 1704110400000-4294967296\r\n", "unknown"},
+		{"", "Last-Event-ID: 1704110400000-0\r\nLast-Event-ID: 1704110400000-0\r\n", "unknown"},
+		{"&lastEventId=1704110400000-0", "", NULL}, {"&lastEventId=7", "", "unknown"}, {"&lastEventId=", "", "unknown"},
+		{"&lastEventId=1704110400000-0", "Last-Event-ID: 7-7\r\n", "too_old"},
+		{"&lastEventId=7-7", "Last-Event-ID: 1704110400000-0\r\n", NULL},
+		{"&lastEventId=1704110400000-0&lastEventId=1704110400000-0", "", "unknown"},
 	};
 
 	world_start(tokens, NULL);
 	for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
-		char text[512];
+		char text[512], resync[256] = "";
 		const char *got;
 
 		snprintf(text, sizeof text, "GET " EVENTS "?token=boss%s HTTP/1.1\r\nHost: a\r\n%s\r\n", rows[i].query, rows[i].header);
-		got = client_hears(asked(text));
-		cr_assert_not_null(strstr(got, "\"connected\""));
-		cr_assert_eq(strstr(got, "\n\nid: 1704110400000-0\ndata: {\"event\":\"system.resync\"") != NULL, rows[i].resync, "row %zu", i);
+		if (rows[i].reason != NULL)
+			snprintf(resync, sizeof resync, "id: 1704110400000-0\ndata: {\"event\":\"system.resync\","
+				"\"data\":{\"reason\":\"%s\"},\"timestamp\":1704110400}\n\n", rows[i].reason);
+		/* of a resync, connected must not bear its id: whoever loses the stream between the two would miss it */
+		got = strstr(client_hears(asked(text)), rows[i].reason == NULL ? "\n\nid: 1704110400000-0\ndata: {\"event\":\"connected\""
+			: "\n\ndata: {\"event\":\"connected\"");
+		cr_assert_not_null(got, "row %zu", i);
+		got += 2;
+		got = strstr(got, "\n\n") + 2;
+		cr_assert_eq(strncmp(got, resync, strlen(resync)), 0, "row %zu: %s", i, got);
+		cr_assert_eq(strstr(got, "resync") == NULL, rows[i].reason == NULL, "row %zu: %s", i, got);
 	}
 	world_stop();
 }

@@ -174,7 +174,7 @@ Test(deliver, an_overwritten_event_closes_who_still_waits_for_it)
 {
 	int boss, fore;
 
-	world_start(tokens, "--queue", "4", "--datagram", "1K", "--history", "64K", NULL);
+	world_start(tokens, "--queue", "4", "--datagram", "1K", "--history-bytes", "64K", NULL);
 	boss = stream_open("boss");
 	fore = stream_open("fore");
 	client_room(boss, 0);
@@ -197,7 +197,7 @@ Test(deliver, an_overwritten_event_closes_at_the_next_one_too)
 {
 	int boss;
 
-	world_start(tokens, "--queue", "4", "--datagram", "1K", "--history", "64K", NULL);
+	world_start(tokens, "--queue", "4", "--datagram", "1K", "--history-bytes", "64K", NULL);
 	boss = stream_open("boss");
 	client_room(boss, 20);
 	event_queues(0, 1, "\"all\"");
@@ -215,7 +215,7 @@ Test(deliver, full_speed_closes_nobody_who_reads)
 	int fds[60], got = 0;
 	const char *frames;
 
-	world_start(tokens, "--queue", "10", "--datagram", "1K", "--history", "64K", NULL);
+	world_start(tokens, "--queue", "10", "--datagram", "1K", "--history-bytes", "64K", NULL);
 	for (int i = 0; i < 60; i++)
 		fds[i] = stream_open(i % 3 == 0 ? "boss" : i % 3 == 1 ? "fore" : "both");
 	for (int i = 0; i < 400; i++)
@@ -357,7 +357,7 @@ Test(deliver, intake_waits_after_a_quarter_of_the_ring)
 	struct buf ack = buf_fixed(acks, sizeof acks);
 	int count = 0;
 
-	world_start(tokens, "--queue", "100", "--datagram", "1K", "--history", "160K", NULL);
+	world_start(tokens, "--queue", "100", "--datagram", "1K", "--history-bytes", "160K", NULL);
 	stream_open("boss");
 	snprintf(text, sizeof text, "{\"event\":\"e\",\"data\":\"%0930d\",\"to\":\"all\"}", 1);
 	for (; deliver_keeps_up(world.server) && count < 100; count++)
@@ -916,7 +916,7 @@ Test(deliver, every_stream_gets_its_events_in_order_and_once)
 				n += snprintf(text + n, sizeof text - (size_t)n, "%sr%d", some++ ? "," : "", role);
 		n += snprintf(text + n, sizeof text - (size_t)n, "\n");
 	}
-	world_start(text, "--queue", "4", "--datagram", "1400", "--history", "64K", "--keepalive", "1s", "--write-stall",
+	world_start(text, "--queue", "4", "--datagram", "1400", "--history-bytes", "64K", "--keepalive", "1s", "--write-stall",
 		"1h", "--log-level", "error", NULL);
 	for (int i = 0; i < MODEL_STREAMS; i++)
 		model.streams[i].chunks = model.streams[i].frames = buf_growable();

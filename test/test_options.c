@@ -149,7 +149,10 @@ Test(options, the_defaults_are_those_of_the_design)
 	cr_expect_eq(r.o.socket_mode, 0660);
 	cr_expect_eq(r.o.log_level, LOG_INFO);
 	cr_expect_eq(r.o.queue, 100);
-	cr_expect_eq(r.o.history, 64 << 20);
+	cr_expect_eq(r.o.history_bytes, 64 << 20);
+	cr_expect_eq(r.o.history_age, INT64_C(7) * 86400000);
+	cr_expect_str_eq(r.o.journal, "");
+	cr_expect_eq(r.o.journal_sync, SYNC_BATCH);
 	cr_expect_eq(r.o.datagram, 200 << 10);
 	cr_expect_eq(r.o.keepalive, 30000);
 	cr_expect_eq(r.o.retry, 3000);
@@ -318,7 +321,7 @@ Test(options, a_mistake_in_the_file_is_named_by_file_line_and_key)
 {
 	expect_error(GIVEN(.file = "queue = 1"), "conf:1: queue: got \"1\", takes a whole number from 2 to 10000");
 	expect_error(GIVEN(.file = "# x\n\nqueue = 20\n  keepalive = soon  \n"),
-		"conf:4: keepalive: got \"soon\", takes a time (ms, s, m or h may follow; seconds if none does)"
+		"conf:4: keepalive: got \"soon\", takes a time (ms, s, m, h or d may follow; seconds if none does)"
 		" from 50ms to 86400s");
 	expect_said(GIVEN(.file = "queue = 20\nquue = 21\n"), SAYS("conf:2: quue", "no such option"));
 	expect_said(GIVEN(.file = "--queue = 20\n"), SAYS("conf:1: --queue", "no such option"));
@@ -384,9 +387,9 @@ Test(options, numbers_take_their_units)
 		{"--queue=0099", offsetof(struct options, queue), 99},
 		{"--head=9000", offsetof(struct options, head), 9000},
 		{"--head=10K", offsetof(struct options, head), 10240},
-		{"--history=128M", offsetof(struct options, history), 128 << 20},
-		{"--history=2G", offsetof(struct options, history), INT64_C(2) << 30},
-		{"--history=64G", offsetof(struct options, history), INT64_C(64) << 30},
+		{"--history-bytes=128M", offsetof(struct options, history_bytes), 128 << 20},
+		{"--history-bytes=2G", offsetof(struct options, history_bytes), INT64_C(2) << 30},
+		{"--history-bytes=64G", offsetof(struct options, history_bytes), INT64_C(64) << 30},
 		{"--keepalive=50ms", offsetof(struct options, keepalive), 50},
 		{"--keepalive=20s", offsetof(struct options, keepalive), 20000},
 		{"--keepalive=20", offsetof(struct options, keepalive), 20000},
@@ -400,6 +403,11 @@ Test(options, numbers_take_their_units)
 		{"--socket-mode=0", offsetof(struct options, socket_mode), 0},
 		{"--log-level=error", offsetof(struct options, log_level), LOG_ERROR},
 		{"--log-level=warning", offsetof(struct options, log_level), LOG_WARNING},
+		{"--history-age=1d", offsetof(struct options, history_age), 86400000},
+		{"--history-age=3650d", offsetof(struct options, history_age), INT64_C(315360000000)},
+		{"--journal-sync=none", offsetof(struct options, journal_sync), SYNC_NONE},
+		{"--journal-sync=batch", offsetof(struct options, journal_sync), SYNC_BATCH},
+		{"--journal-sync=always", offsetof(struct options, journal_sync), SYNC_ALWAYS},
 		{"--log-level=info", offsetof(struct options, log_level), LOG_INFO},
 	};
 
@@ -424,6 +432,7 @@ Test(options, numbers_take_their_units)
 #define NUMBERS_TEXT(flag, least, most)
 #define NUMBERS_MODE(flag, least, most)
 #define NUMBERS_LEVEL(flag, least, most)
+#define NUMBERS_SYNC(flag, least, most)
 #define NUMBERS_COUNT(flag, least, most) {flag, "", least, most},
 #define NUMBERS_BYTES(flag, least, most) {flag, "", least, most},
 #define NUMBERS_DURATION(flag, least, most) {flag, "ms", least, most},
@@ -506,7 +515,7 @@ struct wrong {
 static const char takes_count[] = "takes a whole number from 2 to 10000";
 static const char takes_bytes[] = "takes a number of bytes (K, M and G may follow) from 256 to 64K";
 static const char takes_time[] =
-	"takes a time (ms, s, m or h may follow; seconds if none does) from 50ms to 86400s";
+	"takes a time (ms, s, m, h or d may follow; seconds if none does) from 50ms to 86400s";
 static const char takes_address[] = "takes HOST:PORT, [IPV6]:PORT, :PORT (every address) or unix:/PATH; repeatable";
 static const char takes_origin[] = "takes SCHEME://HOST[:PORT] whose pages may listen (no slash behind it), or *; repeatable";
 static const char takes_mode[] = "takes permissions in octal, as 0660";
@@ -526,6 +535,7 @@ static const char takes_url[] = "takes http://HOST:PORT/PATH (HOST a number or l
 #define AUTH_SCHEME(value) {"auth-scheme", "SSE_AUTH_SCHEME", value, \
 	"takes a word of letters, digits and -._~+ of 1 to 32 bytes"}
 #define MODE(value) {"socket-mode", "SSE_SOCKET_MODE", value, takes_mode}
+#define SYNC(value) {"journal-sync", "SSE_JOURNAL_SYNC", value, "takes none, batch or always"}
 #define LEVEL(value) {"log-level", "SSE_LOG_LEVEL", value, takes_level}
 
 /* Gives the value by flag (both forms), variable and file, and expects the same complaint of each. */
@@ -567,19 +577,20 @@ Test(options, a_wrong_number_is_an_error_that_says_what_is_taken)
 		KEEPALIVE(""), KEEPALIVE("s"), KEEPALIVE("0"), KEEPALIVE("49ms"), KEEPALIVE("25h"), KEEPALIVE("1.5s"),
 		KEEPALIVE("5 s"), KEEPALIVE("5S"), KEEPALIVE("5sec"), KEEPALIVE("5d"), KEEPALIVE("5K"), KEEPALIVE("-5s"),
 		KEEPALIVE("1m30s"), KEEPALIVE("9223372036854775808ms"), KEEPALIVE("1099511627776h"),
-		{"drain", "SSE_DRAIN", "", "takes a time (ms, s, m or h may follow; seconds if none does) from 0s to 3600s"},
+		{"drain", "SSE_DRAIN", "", "takes a time (ms, s, m, h or d may follow; seconds if none does) from 0s to 3600s"},
 		{"max-connections", "SSE_MAX_CONNECTIONS", "", "takes a whole number from 0 to 1000000"},
 	};
 
 	EXPECT_ALL_WRONG(rows);
 }
 
-Test(options, a_wrong_mode_or_level_is_an_error_that_says_what_is_taken)
+Test(options, a_wrong_mode_or_word_is_an_error_that_says_what_is_taken)
 {
 	static const struct wrong rows[] = {
 		MODE(""), MODE("8"), MODE("0668"), MODE("1000"), MODE("07777"), MODE("-1"), MODE("+7"), MODE("0x1ff"),
 		MODE("rw-rw----"), MODE("0660 0"), MODE("7777777777777777777777777"),
 		LEVEL(""), LEVEL("debug"), LEVEL("INFO"), LEVEL("inf"), LEVEL("infos"), LEVEL("2"), LEVEL("warn"),
+		SYNC(""), SYNC("None"), SYNC("ba tch"), SYNC("everysec"), SYNC("1"), SYNC("alway"),
 	};
 
 	EXPECT_ALL_WRONG(rows);
@@ -760,12 +771,12 @@ Test(options, other_variables_are_not_looked_at)
 
 Test(options, the_history_holds_a_queue_of_the_largest_events)
 {
-	expect_taken(GIVEN(.flags = {"--queue=100", "--datagram=1024", "--history=160000"}));
-	expect_error(GIVEN(.flags = {"--queue=100", "--datagram=1024", "--history=159999"}),
-		"--history: got \"159999\"; --queue 100 and --datagram 1K need at least 157K");
-	expect_said(GIVEN(.flags = {"--queue=10000"}), SAYS("--history: got \"64M\"", "--queue 10000", "--datagram 200K"));
-	expect_said(GIVEN(.flags = {"--datagram=4M"}), SAYS("--history: got \"64M\"", "--queue 100", "--datagram 4M"));
-	expect_said(GIVEN(.env = {"SSE_HISTORY=64K"}), SAYS("got \"64K\""));
+	expect_taken(GIVEN(.flags = {"--queue=100", "--datagram=1024", "--history-bytes=160000"}));
+	expect_error(GIVEN(.flags = {"--queue=100", "--datagram=1024", "--history-bytes=159999"}),
+		"--history-bytes: got \"159999\"; --queue 100 and --datagram 1K need at least 157K");
+	expect_said(GIVEN(.flags = {"--queue=10000"}), SAYS("--history-bytes: got \"64M\"", "--queue 10000", "--datagram 200K"));
+	expect_said(GIVEN(.flags = {"--datagram=4M"}), SAYS("--history-bytes: got \"64M\"", "--queue 100", "--datagram 4M"));
+	expect_said(GIVEN(.env = {"SSE_HISTORY_BYTES=64K"}), SAYS("got \"64K\""));
 }
 
 /* The number in the complaint is one that is taken. */
@@ -779,7 +790,7 @@ Test(options, the_history_said_to_be_needed_is_enough)
 	cr_assert(!r.good);
 	at = strstr(r.error, "at least ");
 	cr_assert_not_null(at, "%s", r.error);
-	snprintf(history, sizeof history, "--history=%s", at + strlen("at least "));
+	snprintf(history, sizeof history, "--history-bytes=%s", at + strlen("at least "));
 	expect_taken(GIVEN(.flags = {"--queue=10000", "--datagram=4M", history}));
 	options_free(&r.o);
 }
@@ -917,7 +928,7 @@ Test(options, the_binary_refuses_bad_values_with_one_line)
 	expect_run_refused("--quue 5", "sse: --quue: no such option");
 	expect_run_refused("--queue", "sse: --queue: a value must follow");
 	expect_run_refused("--config missing", "sse: --config: cannot read missing: No such file");
-	expect_run_refused("--check-config --history 64K --token-file tokens", "sse: --history: got \"64K\"");
+	expect_run_refused("--check-config --history-bytes 64K --token-file tokens", "sse: --history-bytes: got \"64K\"");
 	expect_run_refused("", "sse: nobody may listen: give --auth-url, --ticket-key-file or --token-file");
 	expect_run_refused("--check-config --token-file missing", "sse: --token-file: missing: No such file");
 	expect_run_refused("--check-config --token-file .", "sse: --token-file: .: Is a directory");
@@ -934,6 +945,10 @@ Test(options, the_binary_takes_a_good_configuration)
 	cr_expect_eq(ran.status, 0, "%s", ran.err);
 	cr_expect_str_eq(ran.out, "sse: the configuration is good\n");
 	cr_expect_str_eq(ran.err, "");
+	expect_run_refused("--check-config --config conf --journal missing", "sse: --journal missing: make the directory first: No such");
+	expect_run_refused("--check-config --config conf --journal tokens", "sse: --journal tokens: cannot use it: Not a directory");
+	run(&ran, "--check-config --config conf --journal .");
+	cr_expect_eq(ran.status, 0, "%s", ran.err);
 }
 
 Test(options, the_binary_names_the_bad_line_of_a_token_file_but_not_the_token)

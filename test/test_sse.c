@@ -211,7 +211,7 @@ Test(sse, connected_bears_the_newest_id)
 {
 	struct buf b = buf_growable();
 
-	sse_connected(&b, (struct event_id){1704110400120, 0});
+	sse_connected(&b, &(struct event_id){1704110400120, 0});
 	expect_bytes(&b, "id: 1704110400120-0\n"
 		"data: {\"event\":\"connected\",\"message\":\"SSE connection established\"}\n\n");
 }
@@ -258,7 +258,7 @@ Test(sse, a_stream_is_heard_as_it_was_meant)
 	struct browser b;
 
 	sse_retry(&stream, 3417);
-	sse_connected(&stream, (struct event_id){1704110400120, 7});
+	sse_connected(&stream, &(struct event_id){1704110400120, 7});
 	sse_frame(&stream, &(struct sse_event){some_id, span_of("a"), span_of("{}"), 1704110400});
 	sse_keepalive(&stream, 1704110430);
 	sse_frame(&stream, &(struct sse_event){{some_id.ms, 1}, span_of("b"), span_of("null"), 1704110400});

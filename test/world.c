@@ -1,17 +1,24 @@
 /* world.c - see world.h. */
 #include "world.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/signalfd.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
-enum { LOG_FD = 2, DATAGRAM_FD = 3, EPOLL_FD = 4, SPARE_FD = 6, SIGNALS_FD = 5, FIRST_CLIENT = 10, ROOM_AT_ALL = 250 };
+enum {
+	LOG_FD = 2, DATAGRAM_FD = 3, EPOLL_FD = 4, SIGNALS_FD = 5, SPARE_FD = 6, SYNCER_FD = 8,
+	FIRST_CLIENT = 10, ROOM_AT_ALL = 250,
+	FIRST_FILE = 300 /* from here on descriptors are real: files of the journal */
+};
 
 struct world world;
 
@@ -170,8 +177,11 @@ static int fake_getpeername(int fd, struct sockaddr *address, socklen_t *bytes)
 
 static int fake_close(int fd)
 {
-	struct fake_fd *f = fake(fd);
+	struct fake_fd *f;
 
+	if (fd >= FIRST_FILE)
+		return close(fd);
+	f = fake(fd);
 	if (fd >= FIRST_CLIENT)
 		cr_assert(f->open, "descriptor %d is closed twice", fd);
 	f->open = false;
@@ -206,6 +216,10 @@ static int fake_epoll_wait(int epoll, struct epoll_event *events, int most, int 
 {
 	(void)epoll, (void)most;
 	world.wait_ms = wait_ms;
+	if (world.sync_asked && !world.sync_held) {
+		events[0] = (struct epoll_event){.events = EPOLLIN, .data.fd = SYNCER_FD};
+		return 1;
+	}
 	if (world.signal_count == 0)
 		return 0;
 	events[0] = (struct epoll_event){.events = EPOLLIN, .data.fd = SIGNALS_FD};
@@ -216,6 +230,14 @@ static ssize_t fake_read(int fd, void *bytes, size_t n)
 {
 	struct signalfd_siginfo info = {0};
 
+	if (fd == SYNCER_FD) {
+		cr_assert(world.sync_asked && n == sizeof world.sync);
+		world.sync_asked = false;
+		world.sync.error = world.sync_errno;
+		world.syncs++;
+		memcpy(bytes, &world.sync, n);
+		return (ssize_t)n;
+	}
 	cr_assert(fd == SIGNALS_FD && n == sizeof info);
 	if (world.signal_count == 0)
 		return fails_with(EAGAIN);
@@ -227,12 +249,57 @@ static ssize_t fake_read(int fd, void *bytes, size_t n)
 
 static int fake_open(const char *path, int flags)
 {
-	(void)path, (void)flags;
-	return SPARE_FD;
+	int file, high;
+
+	if (strncmp(path, world.dir, strlen(world.dir)) != 0)
+		return SPARE_FD;
+	if ((flags & O_CREAT) != 0 && world.disk_errno != 0 && !world.disk_creates)
+		return (int)fails_with(world.disk_errno);
+	file = open(path, flags | O_CLOEXEC, 0600);
+	if (file < 0)
+		return -1;
+	high = fcntl(file, F_DUPFD_CLOEXEC, FIRST_FILE);
+	close(file);
+	return high;
+}
+
+/* A disk that is full takes what there is room for, and then nothing. */
+static ssize_t fake_pwritev(int fd, const struct iovec *iov, int pieces, off_t at)
+{
+	ssize_t all = 0;
+	size_t want = 0;
+
+	cr_assert(fd >= FIRST_FILE && pieces > 0 && pieces <= IOV_MAX);
+	if (world.disk_errno != 0 && world.disk_room == 0)
+		return fails_with(world.disk_errno);
+	for (int i = 0; i < pieces; i++)
+		want += iov[i].iov_len;
+	if (world.disk_errno != 0 && world.disk_whole && want > world.disk_room)
+		return fails_with(world.disk_errno);
+	for (int i = 0; i < pieces; i++) {
+		size_t n = iov[i].iov_len;
+
+		if (world.disk_errno != 0 && n > world.disk_room)
+			n = world.disk_room;
+		cr_assert_eq(pwrite(fd, iov[i].iov_base, n, at + all), (ssize_t)n);
+		all += (ssize_t)n;
+		if (world.disk_errno != 0)
+			world.disk_room -= n;
+		if (n < iov[i].iov_len)
+			break;
+	}
+	return all;
 }
 
 static ssize_t fake_write(int fd, const void *bytes, size_t n)
 {
+	if (fd == SYNCER_FD) {
+		cr_assert(!world.sync_asked && n == sizeof world.sync);
+		memcpy(&world.sync, bytes, n);
+		cr_assert(fcntl(world.sync.file, F_GETFD) >= 0, "the syncer was given a closed file");
+		world.sync_asked = true;
+		return (ssize_t)n;
+	}
 	cr_assert_eq(fd, LOG_FD);
 	n = n < world.log_room ? n : world.log_room;
 	if (world.log_errno != 0 && (world.log_room == SIZE_MAX || n == 0))
@@ -256,7 +323,7 @@ static const struct sys fake_sys = {
 	.sendto = fake_sendto, .shutdown = fake_shutdown, .setsockopt = fake_setsockopt,
 	.socket = fake_socket, .connect = fake_connect, .getpeername = fake_getpeername, .close = fake_close, .epoll_ctl = fake_epoll_ctl,
 	.epoll_wait = fake_epoll_wait,
-	.read = fake_read, .open = fake_open, .write = fake_write, .clock_gettime = fake_clock_gettime,
+	.read = fake_read, .open = fake_open, .write = fake_write, .pwritev = fake_pwritev, .clock_gettime = fake_clock_gettime,
 };
 
 /* ---- the world ---- */
@@ -283,19 +350,65 @@ void world_tokens(const char *text)
 	world_file("tokens", text);
 }
 
+/* The server of these arguments begins, with empty hands. */
+static void server_begin(void)
+{
+	static struct options options;
+	char *env[] = {NULL}, text[512];
+	struct buf error = buf_fixed(text, sizeof text);
+
+	cr_assert(options_read(&options, world.argc, world.argv, env, &error), "%.*s", (int)error.len, error.data);
+	world.server = calloc(1, sizeof *world.server);
+	cr_assert(server_init(world.server, &options, &fake_sys, ROOM_AT_ALL, &error), "%.*s", (int)error.len, error.data);
+	world.server->log.fd = LOG_FD;
+	world.server->datagrams.fd = DATAGRAM_FD;
+	world.server->epoll = EPOLL_FD;
+	world.server->signals = SIGNALS_FD;
+	cr_assert(journal_open(world.server, &error), "%.*s", (int)error.len, error.data);
+	if (world.server->journal.directory >= 0 && options.journal_sync != SYNC_NONE)
+		world.server->journal.syncer = SYNCER_FD;
+}
+
+/* Everything that belongs to the process goes with it, what clients heard stays. */
+static void server_end(bool orderly)
+{
+	if (orderly) {
+		world_settle();
+		journal_close(world.server);
+	}
+	server_free(world.server);
+	free(world.server);
+	world.sync_asked = false;
+	world.acks.len = 0;
+	for (int i = FIRST_CLIENT; i < WORLD_FDS; i++)
+		cr_expect(!world.fds[i].open, "descriptor %d is left open", i);
+}
+
+const char *world_journal(void)
+{
+	static char path[96];
+
+	world_file("tokens", "");
+	snprintf(path, sizeof path, "%s/journal", world.dir);
+	if (mkdir(path, 0700) < 0)
+		cr_assert_eq(errno, EEXIST);
+	return path;
+}
+
 void world_start(const char *tokens, ...)
 {
 	static char path[96], program[] = "sse", flag[] = "--token-file";
-	static struct options options;
-	char *argv[64] = {program, flag, path}, *env[] = {NULL}, text[512];
-	struct buf error = buf_fixed(text, sizeof text);
-	int argc = tokens != NULL ? 3 : 1;
 	va_list list;
 
+	world.argc = tokens != NULL ? 3 : 1;
+	world.argv[0] = program;
+	world.argv[1] = flag;
+	world.argv[2] = path;
 	va_start(list, tokens);
-	for (char *arg; (arg = va_arg(list, char *)) != NULL; argc++)
-		argv[argc] = arg;
+	for (char *arg; (arg = va_arg(list, char *)) != NULL; world.argc++)
+		world.argv[world.argc] = arg;
 	va_end(list);
+	world.argv[world.argc] = NULL;
 	strcpy(path, world_file("tokens", tokens != NULL ? tokens : ""));
 	world.now_ms = 1000000;
 	world.wall_ms = 1704110400000;
@@ -303,13 +416,30 @@ void world_start(const char *tokens, ...)
 	world.log_room = world.link_room = SIZE_MAX;
 	for (int i = 0; i < WORLD_FDS; i++)
 		world.fds[i].in = world.fds[i].out = buf_growable();
-	cr_assert(options_read(&options, argc, argv, env, &error), "%.*s", (int)error.len, error.data);
-	world.server = calloc(1, sizeof *world.server);
-	cr_assert(server_init(world.server, &options, &fake_sys, ROOM_AT_ALL, &error), "%.*s", (int)error.len, error.data);
-	world.server->log.fd = LOG_FD;
-	world.server->datagrams.fd = DATAGRAM_FD;
-	world.server->epoll = EPOLL_FD;
-	world.server->signals = SIGNALS_FD;
+	server_begin();
+}
+
+void world_restart(bool orderly)
+{
+	server_end(orderly);
+	if (world.between != NULL)
+		world.between();
+	world.between = NULL;
+	server_begin();
+}
+
+/* Removes the journal's directory, if there is one. */
+static void journal_remove(void)
+{
+	const char *dir = world_journal();
+	DIR *all = opendir(dir);
+	struct dirent *entry;
+
+	while ((entry = readdir(all)) != NULL)
+		if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
+			cr_expect_eq(unlinkat(dirfd(all), entry->d_name, 0), 0);
+	closedir(all);
+	cr_expect_eq(rmdir(dir), 0);
 }
 
 void world_stop(void)
@@ -317,9 +447,8 @@ void world_stop(void)
 	static const char *const files[] = {"tokens", "ticket-keys", "auth-key"};
 
 	world_settle();
-	server_free(world.server);
-	for (int i = FIRST_CLIENT; i < WORLD_FDS; i++) {
-		cr_expect(!world.fds[i].open, "descriptor %d is left open", i);
+	server_end(false);
+	for (int i = 0; i < WORLD_FDS; i++) {
 		buf_free(&world.fds[i].in);
 		buf_free(&world.fds[i].out);
 	}
@@ -327,7 +456,7 @@ void world_stop(void)
 		free(world.datagrams[i].bytes);
 	buf_free(&world.acks);
 	buf_free(&world.log);
-	free(world.server);
+	journal_remove();
 	for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
 		char path[96];
 
@@ -335,6 +464,7 @@ void world_stop(void)
 		unlink(path);
 	}
 	cr_expect_eq(rmdir(world.dir), 0);
+	memset(&world, 0, sizeof world); /* a test may start another one */
 }
 
 void world_raises(int signal)
@@ -352,11 +482,14 @@ void world_settle(void)
 		if (world.datagram_first < world.datagram_count)
 			s->intake.readable = true;
 		server_turn(s, 0);
-		if (s->dirty.count == 0 && s->unread.count == 0 && s->intake.next == s->intake.have
+		if (s->dirty.count == 0 && s->catching.count == 0 && s->unread.count == 0 && s->intake.next == s->intake.have
 			&& ((s->connects.first == 0 && s->refreshes.first == 0) || s->links_rest
 				|| s->asking == s->opt.auth_connections)
+			&& (!world.sync_asked || world.sync_held)
 			&& (s->datagrams.fd < 0 || world.datagram_first == world.datagram_count))
 			return;
+		if (s->intake.waiting && world.sync_held && s->dirty.count == 0 && s->catching.count == 0 && s->unread.count == 0)
+			return; /* for the disk */
 		if (s->dirty.count == 0 && s->unread.count == 0 && s->crowded.count > 0) {
 			world.now_ms += 10; /* as epoll_wait would, while a blocked stream has its chance */
 			world.wall_ms += 10;

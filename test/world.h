@@ -56,6 +56,18 @@ struct world {
 	size_t link_room;                /* bytes the kernel takes on a new connection to Django */
 	int connects;                    /* connect calls */
 	struct sockaddr_storage connected_to;
+	int argc; /* the server's arguments */
+	char *argv[64];
+	int disk_errno;   /* the journal's disk is at fault: writes fail with it, behind disk_room bytes more */
+	size_t disk_room;
+	bool disk_whole;   /* a write that has no room takes nothing */
+	bool disk_creates; /* files can be made all the same: only their bytes find no room */
+	bool sync_held;   /* fdatasync takes its time */
+	int sync_errno;   /* it fails with it */
+	void (*between)(void); /* called once, while no server runs: see world_restart */
+	int syncs;        /* calls that came to an end */
+	bool sync_asked;  /* one is under way ... */
+	struct sync_job sync; /* ... and this is it */
 	int accept_errno;             /* accept4 on WORLD_LISTENER fails with it */
 	int wait_ms;                  /* what the last epoll_wait was allowed to wait */
 };
@@ -70,6 +82,10 @@ const char *world_file(const char *name, const char *text);
  */
 void world_start(const char *tokens, ...);
 void world_stop(void); /* checks that nothing is left open */
+/* The directory for --journal, made if it is not there. Its path lives until the next call. */
+const char *world_journal(void);
+/* The same server once more, on the same files: after its end in order, or after kill -9. Every client is gone. */
+void world_restart(bool orderly);
 /* Writes the token file anew. */
 void world_tokens(const char *text);
 
