@@ -188,7 +188,7 @@ ssize_t getrandom(void *bytes, size_t n, unsigned flags)
 	return (ssize_t)n;
 }
 
-static void story(const char *format, ...)
+__attribute__((format(printf, 1, 2))) static void story(const char *format, ...)
 {
 	char text[160];
 	va_list list;
@@ -225,7 +225,7 @@ static void on_crash(int number)
 	raise(number);
 }
 
-static void fails(int line, const char *format, ...)
+__attribute__((format(printf, 2, 3))) static _Noreturn void fails(int line, const char *format, ...)
 {
 	char text[512];
 	va_list list;
@@ -235,6 +235,7 @@ static void fails(int line, const char *format, ...)
 	va_end(list);
 	tell();
 	cr_assert(false, "line %d: %s", line, text);
+	abort();
 }
 #define check(good, ...) do { if (!(good)) fails(__LINE__, __VA_ARGS__); } while (0)
 
@@ -384,11 +385,12 @@ static uint32_t streams_of(uint8_t user)
 static void matches_noted(void)
 {
 	for (uint32_t k = m.due_first; k < m.due_count; k++) {
-		struct event_told *e = &m.events[m.due[k].number];
+		struct event_told *e;
 		uint32_t n = 0;
 
 		if (m.due[k].of != OF_EVENT)
 			continue;
+		e = &m.events[m.due[k].number];
 		for (int i = 0; i < PAGES; i++)
 			n += is_stream(&m.pages[i]) && sees(m.pages[i].token->user, m.pages[i].token->roles, e);
 		e->least = n < e->least ? n : e->least;
@@ -471,7 +473,7 @@ static enum resume reason_read(const char **at)
 
 	for (int i = 0; i < RESUME_COUNT; i++)
 		if (reasons[i] != NULL && skips(at, reasons[i]))
-			return i;
+			return (enum resume)i;
 	return RESUME_replay;
 }
 
