@@ -916,10 +916,11 @@ bool json_integer(struct json *j, int64_t *out)
 	return true;
 }
 
-bool json_date(struct json *j, int64_t *unix_s)
+bool json_date(struct json *j, int64_t *unix_s, int *ms)
 {
 	struct json whole;
 	size_t from, end;
+	int unit = 100, fraction = 0;
 
 	*unix_s = 0;
 	if (json_peek(j) != '0')
@@ -929,9 +930,13 @@ bool json_date(struct json *j, int64_t *unix_s)
 		return false;
 	for (end = from; end < j->at && j->text.p[end] != '.';)
 		end++;
-	for (size_t i = end + 1; i < j->at; i++)
+	for (size_t i = end + 1; i < j->at; i++, unit /= 10) {
 		if (j->text.p[i] < '0' || j->text.p[i] > '9')
 			return json_fail(j, from, "expected seconds since 1970");
+		fraction += unit * (j->text.p[i] - '0');
+	}
+	if (ms != NULL)
+		*ms = fraction;
 	whole = json_begin((struct span){j->text.p + from, end - from});
 	return json_integer(&whole, unix_s) || json_fail(j, from, "expected seconds since 1970");
 }
@@ -5062,8 +5067,9 @@ static bool identity_revoked(const struct server *s, const struct identity *who)
 {
 	const struct tombstone *user = tombstone_find(s, TOMB_USER, who->user);
 	const struct tombstone *sid = who->sid.n > 0 ? tombstone_find(s, TOMB_SID, who->sid) : NULL;
+	int64_t made_ms = who->iat * 1000 + who->iat_ms;
 
-	return (user != NULL && user->wall_ms >= who->iat * 1000) || (sid != NULL && sid->wall_ms >= who->iat * 1000);
+	return (user != NULL && user->wall_ms >= made_ms) || (sid != NULL && sid->wall_ms >= made_ms);
 }
 
 static bool tombstone_since(const struct server *s, enum tombstone_kind kind, struct span id, uint64_t order)
@@ -5152,22 +5158,22 @@ static bool identity_sid(struct json *j, struct identity *who)
 
 static bool identity_expire_at(struct json *j, struct identity *who)
 {
-	return json_null(j) || json_date(j, &who->expire_at);
+	return json_null(j) || json_date(j, &who->expire_at, NULL);
 }
 
 static bool identity_exp(struct json *j, struct identity *who)
 {
-	return json_date(j, &who->exp);
+	return json_date(j, &who->exp, NULL);
 }
 
 static bool identity_nbf(struct json *j, struct identity *who)
 {
-	return json_date(j, &who->nbf);
+	return json_date(j, &who->nbf, NULL);
 }
 
 static bool identity_iat(struct json *j, struct identity *who)
 {
-	return json_date(j, &who->iat);
+	return json_date(j, &who->iat, &who->iat_ms);
 }
 
 /* A string or an array of strings: RFC 7519 section 4.1.3. */

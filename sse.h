@@ -166,8 +166,9 @@ bool json_value(struct json *j, struct buf *compact);
 bool json_string(struct json *j, struct buf *out);
 /* A number without fraction and exponent, 0 to 2^53. */
 bool json_integer(struct json *j, int64_t *out);
-/* NumericDate of RFC 7519: seconds from 0 to 2^53; a fraction is dropped, an exponent is an error. */
-bool json_date(struct json *j, int64_t *unix_s);
+/* NumericDate of RFC 7519: seconds from 0 to 2^53, and in *ms, if given, the fraction's milliseconds, cut off.
+ * An exponent is an error. */
+bool json_date(struct json *j, int64_t *unix_s, int *ms);
 /* Opens '{' or '['. Then json_more(j, '}' or ']') before each element, until it says false. */
 bool json_open(struct json *j, char bracket);
 bool json_more(struct json *j, char bracket);
@@ -789,6 +790,7 @@ struct identity {
 	int role_count;
 	int64_t expire_at;     /* unix seconds, 0: never */
 	int64_t exp, nbf, iat; /* tickets: unix seconds, -1: not given */
+	int iat_ms;            /* tickets: what iat has beyond them */
 	bool has_audience, for_us; /* tickets: aud is there, and is or has "sse" */
 	struct buf text;       /* over bytes: where the spans point to */
 	char bytes[MAX_NAME * (MAX_ROLES + 2)];

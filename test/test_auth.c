@@ -1452,6 +1452,17 @@ static const char *ticket(const char *more, int lasts_s, int age_s)
 	return ticket_by(key, claims);
 }
 
+/* Made so many ms from now, which it says to the ms. */
+static const char *ticket_of_ms(int from_now_ms)
+{
+	char claims[256];
+	long long made_ms = (long long)world.wall_ms + from_now_ms;
+
+	snprintf(claims, sizeof claims, "{\"sub\":\"7\",\"aud\":\"sse\",\"sid\":\"s1\",\"exp\":%lld,\"iat\":%lld.%03lld}",
+		made_ms / 1000 + 60, made_ms / 1000, made_ms % 1000);
+	return ticket_by(key, claims);
+}
+
 static void start_tickets(const char *url_flag, const char *url)
 {
 	static char path[96]; /* the options point into it */
@@ -1541,7 +1552,11 @@ Test(auth, a_revocation_holds_against_tickets_that_are_older)
 		expect_refused(asks_for_stream(old));
 		expect_refused(asks_for_stream(ageless));
 		expect_refused(asks_for_stream(ticket(",\"sid\":\"s1\"", 3600, 0))); /* of the same second: older or not? */
-		cr_expect_eq(world.server->count.refused[REFUSE_ticket_revoked], 3 + 4 * (uint64_t)i);
+		cr_expect_eq(world.server->count.refused[REFUSE_ticket_revoked], 3 + 6 * (uint64_t)i);
+		expect_refused(asks_for_stream(ticket_of_ms(0)));
+		world_pass(50);
+		expect_refused(asks_for_stream(ticket_of_ms(-50)));
+		client_ends(stream_open(ticket_of_ms(-49))); /* a page that comes back at once, with a ticket that says ms */
 		world_pass(1000);
 		fd = stream_open(ticket(",\"sid\":\"s1\"", 3600, 0));
 		client_ends(fd);

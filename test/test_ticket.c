@@ -551,9 +551,26 @@ Test(ticket, a_date_is_seconds)
 		struct json j = json_begin(copy);
 		int64_t s = -7;
 
-		cr_expect(json_date(&j, &s) && json_end(&j), "%s: %s", rows[i].text, j.error);
+		cr_expect(json_date(&j, &s, NULL) && json_end(&j), "%s: %s", rows[i].text, j.error);
 		cr_expect_eq(s, rows[i].value, "%s: %lld", rows[i].text, (long long)s);
 		exact_free(copy);
+	}
+}
+
+Test(ticket, a_date_has_milliseconds)
+{
+	static const struct {
+		const char *text;
+		int ms;
+	} rows[] = {{"1800000000", 0}, {"1800000000.0", 0}, {"1800000000.5", 500}, {"0.05", 50}, {"0.007", 7}, {"0.999", 999},
+		{"0.9999", 999}, {"0.0009", 0}, {"1.123456789012345678901234567890", 123}, {"9007199254740991.25", 250}};
+
+	for (size_t i = 0; i < COUNT_OF(rows); i++) {
+		struct json j = json_begin(span_of(rows[i].text));
+		int64_t s;
+		int ms = -7;
+
+		cr_expect(json_date(&j, &s, &ms) && ms == rows[i].ms, "%s: %d", rows[i].text, ms);
 	}
 }
 
@@ -619,7 +636,7 @@ Test(ticket, what_is_no_date_is_rejected)
 		struct json j = json_begin(copy);
 		int64_t s;
 
-		cr_expect_not(json_date(&j, &s) && json_end(&j), "%s: was taken", rows[i].name);
+		cr_expect_not(json_date(&j, &s, NULL) && json_end(&j), "%s: was taken", rows[i].name);
 		cr_assert_not_null(j.error, "%s", rows[i].name);
 		cr_expect_str_eq(j.error, rows[i].error, "%s: %s", rows[i].name, j.error);
 		cr_expect_eq(j.at, rows[i].at, "%s: found at %zu, expected %zu", rows[i].name, j.at, rows[i].at);
@@ -633,10 +650,10 @@ Test(ticket, a_date_ends_where_its_number_ends)
 	int64_t s;
 
 	json_open(&j, '[');
-	cr_expect(json_more(&j, ']') && json_date(&j, &s) && s == 1);
-	cr_expect(json_more(&j, ']') && json_date(&j, &s) && s == 2);
-	cr_expect(json_more(&j, ']') && !json_date(&j, &s) && j.at == 8);
-	cr_expect_not(json_date(&j, &s), "the first mistake stays");
+	cr_expect(json_more(&j, ']') && json_date(&j, &s, NULL) && s == 1);
+	cr_expect(json_more(&j, ']') && json_date(&j, &s, NULL) && s == 2);
+	cr_expect(json_more(&j, ']') && !json_date(&j, &s, NULL) && j.at == 8);
+	cr_expect_not(json_date(&j, &s, NULL), "the first mistake stays");
 	cr_expect(j.at == 8);
 }
 
