@@ -5932,6 +5932,8 @@ static const char *status_hint(int64_t status)
 		return "does ALLOWED_HOSTS have the host? see --auth-host";
 	if (status >= 300 && status < 400)
 		return "redirects are not followed; does the path of --auth-url need a slash at its end?";
+	if (status == 412) /* sse-django */
+		return "is the key of --auth-key-file the one that Django has?";
 	return status == 404 ? "does --auth-url have the right path?" : "";
 }
 

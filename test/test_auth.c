@@ -296,6 +296,7 @@ Test(auth, A20_what_is_no_answer_puts_new_streams_off_and_leaves_live_ones)
 		{"HTTP/1.1 301 Moved\r\nLocation: /a/\r\nContent-Length: 0\r\n\r\n", AUTH_status, false, "need a slash"},
 		{"HTTP/1.1 204 No Content\r\n\r\n", AUTH_status, false, "status=204"},
 		{"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", AUTH_status, false, "have the right path"},
+		{"HTTP/1.1 412 Precondition Failed\r\nContent-Length: 0\r\n\r\n", AUTH_status, false, "the one that Django has"},
 		{"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n", AUTH_status, false, "ALLOWED_HOSTS"},
 		{"HTTP/1.1 429 Slow down\r\nContent-Length: 0\r\n\r\n", AUTH_status, false, "status=429"},
 		{"\x15\x03\x01 TLS", AUTH_not_http, false, "not HTTP"},
