@@ -18,7 +18,7 @@ RUN     = ASAN_OPTIONS=abort_on_error=1:detect_leaks=1 UBSAN_OPTIONS=print_stack
 sse: sse.c sse.h
 	$(CC) $(STD) $(WARN) $(CFLAGS) $(HARDEN) -o $@ sse.c
 
-.PHONY: help static run test unit system both django lint bench bench-tools install clean deps
+.PHONY: help static run test unit system both django clients versions sanitized lint bench bench-tools install clean deps
 help:
 	@echo "make            builds sse"
 	@echo "make static     builds sse-static: one binary without any library (musl-gcc)"
@@ -27,6 +27,8 @@ help:
 	@echo "make unit       only the unit tests, with CC (cc)"
 	@echo "make system     only the tests over real sockets, with CC (cc)"
 	@echo "make django     only those beside a real Django, of the sanitized build/gcc/sse"
+	@echo "make clients    the packages in clients/, with the sanitized build/gcc/sse"
+	@echo "make versions   sse-django with each Python and Django there is; QUICK=1: without the real sse"
 	@echo "make lint       both compilers' warnings as errors, cppcheck, shellcheck"
 	@echo "make bench-tools  builds build/load, build/floor and build/replay: the load clients and the floor"
 	@echo "make bench      measures it beside its peers, into bench/results.md, 35 minutes; QUICK=1 for a short try"
@@ -48,7 +50,7 @@ test: deps
 	test/check_binary
 	@echo "system tests of the static binary"
 	SSE_BIN=./sse-static build/gcc/system
-	$(MAKE) django
+	$(MAKE) django clients
 	@echo "all tests passed"
 
 both:
@@ -76,9 +78,18 @@ system: $(B)/system
 	$(RUN) SSE_BIN=$(B)/sse $(B)/system
 
 # sse beside a real Django with Django REST framework; they are installed into build/test-venv.
-django:
+django: sanitized
+	$(SANITIZED) test/django/run
+
+clients: sanitized
+	$(SANITIZED) clients/django/tests/run
+
+versions: sanitized
+	$(SANITIZED) clients/django/tests/versions
+
+SANITIZED = SSE_BIN=$(CURDIR)/build/gcc/sse UBSAN_OPTIONS=print_stacktrace=1
+sanitized:
 	$(MAKE) build/gcc/sse CC=gcc
-	SSE_BIN=$(CURDIR)/build/gcc/sse UBSAN_OPTIONS=print_stacktrace=1 test/django/run
 
 lint: deps
 	gcc $(STD) $(WARN) -Werror $(CFLAGS) $(HARDEN) -o /dev/null sse.c
@@ -86,7 +97,7 @@ lint: deps
 	for f in bench/*.c; do gcc $(STD) $(WARN) -Werror -O2 -I. -fsyntax-only $$f || exit 1; done
 	cppcheck --quiet --std=c11 --error-exitcode=1 --inline-suppr --enable=warning,performance,portability \
 		--suppress=missingIncludeSystem sse.c
-	shellcheck test/run test/deps test/check_binary bench/deps test/django/run test/django/deps .ci/run
+	shellcheck test/run test/deps test/check_binary bench/deps test/django/run test/django/deps clients/django/tests/run clients/django/tests/versions .ci/run
 
 bench-tools: build/load build/floor build/replay
 build/%: bench/%.c

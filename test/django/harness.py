@@ -4,6 +4,8 @@ Nothing here sleeps to let things happen: every wait is for the thing itself, an
 that no test that passes ever reaches.
 """
 
+from __future__ import annotations
+
 import hashlib
 import json
 import os
@@ -18,10 +20,13 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import httpx
 from httpx_sse import EventSource, ServerSentEvent
+
+if TYPE_CHECKING:
+    from typing import Self  # Python 3.10 has none
 
 HERE = Path(__file__).resolve().parent
 SITE = HERE / "site"
@@ -278,10 +283,10 @@ class Sse(Process):
         assert answer["ok"], answer
         return int(answer.get("matched", 0))
 
-    def open(self, token: str | None = None, **how: Any) -> "Stream":
+    def open(self, token: str | None = None, **how: Any) -> Stream:
         return Stream(self.port, token, **how)
 
-    def join(self, token: str | None = None, **how: Any) -> "Stream":
+    def join(self, token: str | None = None, **how: Any) -> Stream:
         """A stream that must be let in."""
         stream = self.open(token, **how)
         stream.must_be_in()

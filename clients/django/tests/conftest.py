@@ -31,6 +31,11 @@ site.DATABASES["other"] = copy.deepcopy(site.DATABASES["default"])
 _numbers = itertools.count(1)
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Forks with threads are what some tests are about, and those of pytest-xdist are always there."""
+    config.addinivalue_line("filterwarnings", "ignore:This process .* is multi-threaded:DeprecationWarning")
+
+
 @pytest.fixture(scope="session")
 def django_db_use_migrations() -> bool:
     """The tables are made at once, which is faster."""
@@ -41,6 +46,7 @@ def django_db_use_migrations() -> bool:
 def _as_new(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing was sent or logged before."""
     monkeypatch.setattr(manager, "report", manager.Report())
+    monkeypatch.setattr("sse_django.views._complained", {})
 
 
 @pytest.fixture

@@ -47,6 +47,7 @@ SIMPLE_JWT = {"SIGNING_KEY": "only for tests, and long enough for HS256"}
 SSE = {
     "SOCKET": os.environ.get("SITE_SOCKET", "/nonexistent/sse.sock"),
     "AUTH_KEY": "the-key-that-sse-and-django-share",
+    "RESYNC": False,  # a thread that tells the socket of another test
     "TICKET_KEY": os.environ.get("SITE_TICKET_KEY", ""),
     "URL": os.environ.get("SITE_SSE_URL", "http://127.0.0.1:1/api/v1/sse"),
 }

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.apps import apps
+from django.contrib.auth.models import Group
 from django.core import checks
 from django.core.management import CommandError, call_command
 from django.test import override_settings
 
 from estimates.wire import NOBODY, Wire, forked
+from sse_django import SSEManager
 from sse_django.conf import Config, config
 
 if TYPE_CHECKING:
@@ -28,10 +30,12 @@ if TYPE_CHECKING:
     from conftest import Configure
 
 KEY = "a key for tickets, that is long enough"
+checks_databases = pytest.mark.django_db(databases=["default", "other"])
+"""From Django 6.1 on ``check`` asks each database whether it knows JSON."""
 
 
 def found() -> list[tuple[str | None, str]]:
-    return [(message.id, message.msg) for message in checks.run_checks(tags=["sse_django"])]
+    return [(message.id, message.msg) for message in checks.run_checks(tags=["sse_django"], databases=[])]
 
 
 def ids() -> list[str | None]:
@@ -42,7 +46,7 @@ def ids() -> list[str | None]:
 def good(place: Path, settings: Settings) -> Iterator[Wire]:
     """Settings with which nothing is wrong."""
     wire = Wire(place / "sse.sock")
-    settings.SSE = {"SOCKET": str(wire.path)}
+    settings.SSE = {"SOCKET": str(wire.path), "AUTH_KEY": "x"}
     yield wire
     wire.close()
 
@@ -56,12 +60,8 @@ def test_without_any_settings_there_are_defaults(settings: Settings) -> None:
     assert config().SOCKET == "/run/sse/sse.sock"
     assert (config().RAISE, config().EVENTS, config().WATCH) == (False, True, True)
     assert (config().AUTH_KEY, config().TICKET_KEY) == ("", "")
-    assert (config().TIMEOUT, config().MAX_BYTES, config().AUTH_MAX_AGE, config().TICKET_SECONDS) == (
-        0.1,
-        204800,
-        30,
-        60,
-    )
+    assert (config().TIMEOUT, config().MAX_BYTES, config().AUTH_MAX_AGE) == (0.5, 204800, 30)
+    assert (config().TICKET_SECONDS, config().STREAM_SECONDS) == (60, 3600)
 
 
 def test_what_is_given_stands_beside_the_defaults(settings: Settings) -> None:
@@ -99,6 +99,7 @@ def test_nothing_is_said_of_good_settings(settings: Settings) -> None:
         "AUTHENTICATION_CLASSES": ["rest_framework.authentication.TokenAuthentication"],
         "TOKEN_MODELS": (),
         "ROLES": "estimates.hooks.staff",
+        "ROLE_NAMES": ["manager", "Прорабы"],
     }
     assert found() == []
 
@@ -124,14 +125,15 @@ def test_e002_a_key_that_is_no_text(settings: Settings) -> None:
 
 TEXTS = ["SOCKET", "BACKEND", "ROLES", "AUTH_KEY", "TICKET_KEY", "URL"]
 NUMBERS = ["TIMEOUT", "CONFIRM_TIMEOUT", "MAX_BYTES", "AUTH_MAX_AGE", "TICKET_SECONDS", "STREAM_SECONDS"]
-SWITCHES = ["RAISE", "EVENTS", "WATCH"]
-LISTS = ["AUTHENTICATION_CLASSES", "TOKEN_MODELS"]
-NO_TEXT: list[Any] = [None, 5, True, b"x", Path("/x"), ["x"]]
+SWITCHES = ["RAISE", "EVENTS", "WATCH", "RESYNC"]
+LISTS = ["AUTHENTICATION_CLASSES", "TOKEN_MODELS", "ROLE_NAMES"]
+NO_TEXT: list[Any] = [None, 5, True, b"x", ["x"]]
 NO_NUMBER: list[Any] = [None, "5", True, [5]]
 NO_SWITCH: list[Any] = [None, 0, 1, "no", []]
 NO_LIST: list[Any] = [None, 5, "a.B", [5], ["a.B", None], {"a.B": 1}]
 WRONG: list[tuple[str, Any]] = [
     *((name, value) for name in TEXTS for value in NO_TEXT),
+    *((name, Path("/x")) for name in TEXTS if name != "SOCKET"),
     *((name, value) for name in NUMBERS for value in NO_NUMBER),
     *((name, 0.5) for name in NUMBERS if "TIMEOUT" not in name),
     *((name, value) for name in SWITCHES for value in NO_SWITCH),
@@ -149,7 +151,17 @@ def test_e003_a_value_of_the_wrong_type(configure: Configure, name: str, value: 
     ((identifier, message),) = found()
     assert identifier == "sse_django.E003"
     assert message.startswith(f"SSE['{name}'] must be ")
-    assert message.endswith(f", not {value!r}.")
+    shown = type(value).__name__ if name in ("AUTH_KEY", "TICKET_KEY") else repr(value)
+    assert message.endswith(f", not {shown}.")
+
+
+@pytest.mark.parametrize("name", ["AUTH_KEY", "TICKET_KEY"])
+@pytest.mark.parametrize("value", [b"the secret itself", ["the secret itself"], {"the secret itself": 1}], ids=type)
+def test_a_key_is_not_shown_whatever_it_is(configure: Configure, name: str, value: Any) -> None:
+    configure(**{name: value})
+    (message,) = checks.run_checks(tags=["sse_django"], databases=[])
+    assert message.id == "sse_django.E003"
+    assert "secret" not in str(message)
 
 
 @pytest.mark.parametrize(
@@ -182,6 +194,8 @@ def test_e004_a_number_out_of_range(configure: Configure, name: str, value: floa
         ("BACKEND", ""),
         ("ROLES", "no.such.module"),
         ("ROLES", "estimates.hooks.no_such"),
+        ("ROLES", "sse_django.conf.SOCKET_MAX"),
+        ("BACKEND", "sse_django.conf.SOCKET_MAX"),
         ("AUTHENTICATION_CLASSES", ["rest_framework.authentication.NoSuch"]),
         ("AUTHENTICATION_CLASSES", ["rest_framework.authentication.TokenAuthentication", "x"]),
         ("TOKEN_MODELS", ["authtoken.NoSuch"]),
@@ -231,7 +245,37 @@ def test_e008_tickets_without_pyjwt(configure: Configure, monkeypatch: pytest.Mo
 @pytest.mark.parametrize("key", [f"{KEY} ", f" {KEY}", f"{KEY}\n", f"{KEY}\nanother", f"{KEY}\rx", "\t" + KEY])
 def test_e009_a_key_that_is_not_one_line(configure: Configure, name: str, key: str) -> None:
     configure(**{name: key})
-    assert ids() == ["sse_django.E009"]
+    ((identifier, message),) = found()
+    assert identifier == "sse_django.E009"
+    assert message.startswith(f"SSE['{name}'] must be ")
+    assert KEY not in message
+
+
+@pytest.mark.parametrize(
+    ("key", "taken"),
+    [
+        ("x", True),
+        ("!~", True),
+        ("x" * 256, True),
+        ("x" * 257, False),
+        ("two words", False),
+        ("tab\tinside", False),
+        ("ключ", False),
+        ("x\x7f", False),
+        ("x\x00", False),
+        ("x\xa0", False),
+        ("x\n", False),
+    ],
+)
+def test_e009_the_auth_key_is_what_a_header_can_bear(configure: Configure, key: str, taken: bool) -> None:
+    configure(AUTH_KEY=key)
+    assert ids() == ([] if taken else ["sse_django.E009"])
+
+
+def test_a_ticket_key_may_have_any_characters(configure: Configure) -> None:
+    """It goes nowhere."""
+    configure(TICKET_KEY="двадцать букв и несколько слов")
+    assert found() == []
 
 
 def test_e010_something_else_at_the_path(configure: Configure, place: Path) -> None:
@@ -255,6 +299,28 @@ def test_w002_a_socket_that_may_not_be_written_to(good: Wire) -> None:
     assert forked(ids, user=NOBODY) == ["sse_django.W002"]
 
 
+def test_a_socket_may_be_a_path(configure: Configure, good: Wire) -> None:
+    configure(SOCKET=good.path)
+    assert found() == []
+    SSEManager().broadcast("e")
+    assert good.names() == ["e"]
+
+
+@pytest.mark.parametrize(
+    ("keys", "warns"),
+    [({}, True), ({"AUTH_KEY": "x"}, False), ({"TICKET_KEY": KEY}, False), ({"AUTH_KEY": ""}, True)],
+)
+def test_w004_nobody_can_be_let_in(settings: Settings, good: Wire, keys: dict[str, Any], warns: bool) -> None:
+    settings.SSE = {"SOCKET": str(good.path), **keys}
+    assert ids() == ["sse_django.W004"] * warns
+
+
+@pytest.mark.parametrize(("urls", "warns"), [("site_urls", False), ("rest_framework.urls", True)])
+def test_w005_the_urls_are_not_there(settings: Settings, urls: str, warns: bool) -> None:
+    settings.ROOT_URLCONF = urls
+    assert ids() == ["sse_django.W005"] * warns
+
+
 def test_the_socket_does_not_matter_where_nothing_is_sent_to_it(configure: Configure) -> None:
     configure(SOCKET="/nonexistent", BACKEND="sse_django.backends.MemoryBackend")
     assert found() == []
@@ -265,6 +331,66 @@ def test_a_socket_of_a_stopped_sse_is_a_socket(configure: Configure, place: Path
         stopped.bind(str(place / "stopped"))
     configure(SOCKET=str(place / "stopped"))
     assert found() == []
+
+
+# ---- what only the database knows ----
+
+
+def warned(*databases: str) -> list[str]:
+    messages = checks.run_checks(tags=["database"], databases=databases)
+    return [message.msg for message in messages if message.id == "sse_django.W003"]
+
+
+@checks_databases
+@pytest.mark.parametrize(
+    ("keys", "groups", "warns"),
+    [
+        ({}, 64, False),
+        ({}, 65, True),
+        ({"ROLE_NAMES": ["group 1"]}, 65, False),
+        ({"ROLES": "estimates.hooks.staff"}, 65, False),
+        ({"ROLES": Config.ROLES}, 65, True),
+    ],
+)
+def test_w003_more_groups_than_sse_knows_roles(
+    configure: Configure, keys: dict[str, Any], groups: int, warns: bool
+) -> None:
+    Group.objects.bulk_create([Group(name=f"group {n}") for n in range(groups)])
+    configure(**keys)
+    assert [f"There are {groups} groups" in message for message in warned("default")] == [True] * warns
+
+
+def test_a_check_that_names_no_database_asks_none() -> None:
+    """None may be asked here."""
+    assert ids() == []
+
+
+@checks_databases
+def test_w003_is_about_the_database_that_is_named() -> None:
+    Group.objects.using("other").bulk_create([Group(name=f"group {n}") for n in range(65)])
+    assert warned("default") == []
+    assert len(warned("other")) == 1
+
+
+@checks_databases
+def test_manage_py_check_database_says_it(capsys: pytest.CaptureFixture[str]) -> None:
+    Group.objects.bulk_create([Group(name=f"group {n}") for n in range(65)])
+    call_command("check", databases=["default"])
+    assert "sse_django.W003" in capsys.readouterr().err
+
+
+def test_a_database_without_tables_is_not_complained_of(place: Path) -> None:
+    """``migrate`` checks before it makes them."""
+    ran = subprocess.run(
+        [sys.executable, "-m", "django", "check", "--database=default", "--settings=site_settings"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "SITE_DB": str(place / "empty.sqlite3")},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert "W003" not in ran.stderr
 
 
 # ---- as the user sees it ----
@@ -283,6 +409,7 @@ BAD: dict[str, Any] = {
 }
 
 
+@checks_databases
 @pytest.mark.parametrize(("identifier", "value"), BAD.items(), ids=BAD)
 def test_check_fails_and_says_what_is_wrong(settings: Settings, identifier: str, value: Any) -> None:
     settings.SSE = value
@@ -299,6 +426,7 @@ def test_the_app_starts_with_bad_settings_so_that_the_checks_can_speak(
     assert identifier in ids()
 
 
+@checks_databases
 def test_a_warning_does_not_fail_the_check(configure: Configure) -> None:
     configure(SOCKET="/nonexistent/sse.sock")
     said = io.StringIO()

@@ -72,9 +72,11 @@ def test_sse_send_says_if_it_is_not_in_the_journal(wire: Wire) -> None:
         (["e", "", "--all"], "data:"),
         (["e", "NaN", "--all"], "not JSON"),
         (["two words", "--all"], "an event's name"),
-        (["e", "--user", "x" * 65], "not a user"),
-        (["e", "--user", ""], "not a user"),
-        (["e", "--all", "--except", "x" * 65], "not a user"),
+        (["e", "--user", "x" * 65], "not the id of a user"),
+        (["e", "--user", ""], "not the id of a user"),
+        (["e", "--user", "прораб@example.com"], "not the id of a user: 'прораб@example.com'"),
+        (["e", "--role", ""], "not a role"),
+        (["e", "--all", "--except", "x" * 65], "not the id of a user"),
         (["e", json.dumps("x" * 300_000), "--all"], "SSE['MAX_BYTES']"),
     ],
 )
@@ -92,7 +94,7 @@ class TestWithoutAnAnswer:
 
     def test_nobody_there(self, configure: Configure, command: list[str]) -> None:
         configure(SOCKET="/nonexistent/sse.sock")
-        with pytest.raises(CommandError, match=r"^/nonexistent/sse.sock: there is no socket") as error:
+        with pytest.raises(CommandError, match=r"^there is no socket at /nonexistent/sse\.sock: is") as error:
             run(*command)
         assert error.value.returncode == 1
 
@@ -263,5 +265,5 @@ def test_its_exit_status_if_nobody_is_there(wire: Wire) -> None:
     wire.close()
     ran = _manage(wire, "sse_ping")
     assert (ran.returncode, ran.stdout) == (1, "")
-    assert ran.stderr.startswith(f"CommandError: {wire.path}: nobody listens")
+    assert ran.stderr.startswith(f"CommandError: nobody listens at {wire.path}: ")
     assert "Traceback" not in ran.stderr

@@ -11,16 +11,20 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.contrib.auth import get_user_model
-from django.contrib.auth.models import AnonymousUser
+from django.contrib.auth.models import AnonymousUser, Group
 from django.db import models
 from django.utils.functional import SimpleLazyObject
 from django.utils.translation import gettext_lazy, override
+from rest_framework_simplejwt.models import TokenUser
 
-from estimates.models import Project
+from estimates.models import Person, Project
+from estimates.models import PersonalAccessTokenOfAPartnerCompany as Badge
 from sse_django import Event, Operation, SSEError, To, audience, role_name
 from sse_django.events import user_id
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from conftest import Make
 
 ALL = To(everybody=True)
@@ -142,33 +146,75 @@ def test_users_are_known_by_their_key(person: Make) -> None:
     assert user_id(somebody) == str(somebody.pk) == user_id(SimpleLazyObject(lambda: somebody))
 
 
+class Keys:
+    """What the key of the users is."""
+
+    NUMBER = get_user_model()
+    UUID = Person
+    TEXT = Badge
+
+
+SEVEN = uuid.UUID(int=7)
+
+
 @pytest.mark.parametrize(
-    ("user", "known_as"),
+    ("model", "user", "known_as"),
     [
-        (7, "7"),
-        (-7, "-7"),
-        ("7", "7"),
-        (2**63, "9223372036854775808"),
-        (uuid.UUID(int=7), "00000000-0000-0000-0000-000000000007"),
-        ("прораб@example.com", "прораб@example.com"),
-        ("x" * 64, "x" * 64),
-        ("Ж" * 32, "Ж" * 32),
-        (" ", " "),
+        (Keys.NUMBER, 7, "7"),
+        (Keys.NUMBER, -7, "-7"),
+        (Keys.NUMBER, "7", "7"),
+        (Keys.NUMBER, " 7", "7"),
+        (Keys.NUMBER, "007", "7"),
+        (Keys.NUMBER, Level.HIGH, "3"),
+        (Keys.NUMBER, 2**63, "9223372036854775808"),
+        (Keys.UUID, SEVEN, "00000000-0000-0000-0000-000000000007"),
+        (Keys.UUID, str(SEVEN), "00000000-0000-0000-0000-000000000007"),
+        (Keys.UUID, SEVEN.hex.upper(), "00000000-0000-0000-0000-000000000007"),
+        (Keys.TEXT, "прораб@example.com", "прораб@example.com"),
+        (Keys.TEXT, "x" * 64, "x" * 64),
+        (Keys.TEXT, "Ж" * 32, "Ж" * 32),
+        (Keys.TEXT, " ", " "),
+        (Keys.TEXT, 7, "7"),
+        (Keys.TEXT, "007", "007"),
     ],
 )
-def test_ids_of_all_kinds(user: Any, known_as: str) -> None:
+def test_ids_as_the_user_model_has_them(
+    monkeypatch: pytest.MonkeyPatch, model: type[models.Model], user: Any, known_as: str
+) -> None:
+    monkeypatch.setattr("sse_django.events.get_user_model", lambda: model)
     assert user_id(user) == known_as
 
 
+NO_ID: list[Any] = [None, "", True, 7.0, Decimal(7), {"pk": 7}, (7,), [7], b"7", AnonymousUser()]
+OF_ANOTHER_MODEL: list[Any] = [Project(pk=7, name="p"), Group(pk=7, name="g"), Badge(code="7")]
+
+
 @pytest.mark.parametrize(
-    "user",
-    [None, "", "x" * 65, "Ж" * 33, AnonymousUser(), "two\nlines", "tab\t", "\x00", "\x7f", "\ud83d"],
-    ids=["none", "empty", "long", "long-cyrillic", "anonymous", "lines", "tab", "nul", "del", "surrogate"],
+    ("model", "user"),
+    [
+        *((model, user) for model in (Keys.NUMBER, Keys.UUID, Keys.TEXT) for user in NO_ID),
+        *((model, user) for model in (Keys.NUMBER, Keys.UUID) for user in OF_ANOTHER_MODEL),
+        *((Keys.NUMBER, user) for user in ("прораб@example.com", "7.0", "7,8", "9" * 65, "\ud83d", SEVEN)),
+        *((Keys.UUID, user) for user in ("7", "прораб@example.com", -7)),
+        *((Keys.TEXT, user) for user in ("x" * 65, "Ж" * 33, "two\nlines", "tab\t", "\x00", "\x7f", "\ud83d")),
+    ],
 )
-def test_what_sse_would_refuse_is_no_user(user: Any) -> None:
+def test_what_is_the_id_of_no_user(monkeypatch: pytest.MonkeyPatch, model: type[models.Model], user: Any) -> None:
+    monkeypatch.setattr("sse_django.events.get_user_model", lambda: model)
     with pytest.raises(SSEError) as refused:
         user_id(user)
     assert refused.value.reason == "audience"
+
+
+def test_an_instance_of_another_model_is_called_what_it_is() -> None:
+    with pytest.raises(SSEError, match=r"not a user: <Project: ЖК «Север»> is a estimates\.Project$"):
+        user_id(Project(pk=7, name="ЖК «Север»"))
+
+
+@pytest.mark.parametrize("key", ["7", "прораб@example.com"])
+def test_a_user_of_no_model_is_known_by_the_key_it_has(key: str) -> None:
+    """As those of simplejwt that another site has signed."""
+    assert user_id(TokenUser({"user_id": key})) == key  # type: ignore[arg-type]
 
 
 def test_a_user_who_was_never_saved_is_none() -> None:
@@ -243,7 +289,6 @@ def test_an_audience_of_what_a_site_has_at_hand(person: Make) -> None:
             "request.user": SimpleLazyObject(lambda: one),
             "a number": 56,
             "a text": "56",
-            "a UUID": uuid.UUID(int=7),
             "nobody": None,
             "none": (),
         }
@@ -254,7 +299,6 @@ def test_an_audience_of_what_a_site_has_at_hand(person: Make) -> None:
         **dict.fromkeys(("one and nobody", "one", "one's key", "request.user"), first),
         "a number": {"56"},
         "a text": {"56"},
-        "a UUID": {str(uuid.UUID(int=7))},
         "nobody": set(),
         "none": set(),
     }
@@ -268,16 +312,34 @@ def test_an_audience_of_what_a_site_has_at_hand(person: Make) -> None:
     [
         ("manager", ("manager",)),
         (["manager", "foreman", "manager"], ("manager", "foreman")),
-        ((name for name in ("manager", "", None)), ("manager",)),
+        ((name for name in ("manager", None)), ("manager",)),
         ({"manager": 1}, ("manager",)),
+        (Group(name="manager"), ("manager",)),
+        ([Group(name="manager"), "foreman", Group(name="foreman")], ("manager", "foreman")),
         (None, ()),
-        ("", ()),
+        ([], ()),
         (["Ж" * 33], (role_name("Ж" * 33),)),
+        (Group(name="Ж" * 33), (role_name("Ж" * 33),)),
     ],
-    ids=["text", "list", "generator", "dict", "none", "empty", "long"],
+    ids=["text", "list", "generator", "dict", "group", "groups", "none", "empty", "long", "long-group"],
 )
 def test_roles_of_an_audience(roles: Any, told: tuple[str, ...]) -> None:
     assert audience(roles=roles).roles == told
+
+
+@pytest.mark.django_db
+def test_the_groups_of_somebody_are_an_audience(person: Make, group: Callable[[str], Group]) -> None:
+    somebody = person()
+    somebody.groups.add(group("manager"), group("foreman"))
+    for groups in (somebody.groups, somebody.groups.all(), somebody.groups.values_list("name", flat=True)):
+        assert sorted(audience(roles=groups).roles) == ["foreman", "manager"]
+
+
+@pytest.mark.parametrize("role", ["", 5, True, b"manager", ["manager", ""], [5], Group(), Project(name="")])
+def test_what_is_no_role(role: Any) -> None:
+    with pytest.raises(SSEError, match="not a role") as refused:
+        audience(roles=role)
+    assert refused.value.reason == "audience"
 
 
 @pytest.mark.parametrize(

@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from asgiref.sync import sync_to_async
 from django.contrib.auth import get_user_model
+from django.contrib.auth.models import Group
 from django.db import connections, transaction
 from django.http import HttpRequest, JsonResponse
 from django.test import AsyncRequestFactory
 
+from estimates.models import Project
 from estimates.wire import NOBODY, Answers, Reader, Wire, answered, forked, rolled_back, threads
 from sse_django import Ack, SSEError, SSEManager, To, audience, backends, manager, roles_changed
 from sse_django.backends import SocketBackend
@@ -60,6 +62,7 @@ class _User:
         ),
         (lambda: sse.send_to_users((i for i in "12"), "e"), {"event": "e", "data": None, "to": {"users": ["1", "2"]}}),
         (lambda: sse.send_to_role("r", "e", {}), {"event": "e", "data": {}, "to": {"roles": ["r"]}}),
+        (lambda: sse.send_to_role(Group(name="r"), "e"), {"event": "e", "data": None, "to": {"roles": ["r"]}}),
         (
             lambda: sse.send_to_role("r", "e", exclude=[_User(), 57]),
             {"event": "e", "data": None, "to": {"roles": ["r"]}, "except": {"users": ["56", "57"]}},
@@ -70,7 +73,7 @@ class _User:
             {"event": "e", "data": None, "to": "all", "except": {"users": ["56"]}},
         ),
         (
-            lambda: sse.send("e", to=audience(users=[1], roles=["r"], excepted=["2"])),
+            lambda: sse.send("e", None, audience(users=[1], roles=["r"], excepted=["2"])),
             {"event": "e", "data": None, "to": {"users": ["1"], "roles": ["r"]}, "except": {"users": ["2"]}},
         ),
         (lambda: sse.revoke(_User()), {"op": "revoke", "user": "56"}),
@@ -88,19 +91,20 @@ def test_what_each_method_sends(wire: Wire, send: Callable[[], Ack | None], sent
 @pytest.mark.parametrize(
     "send",
     [
-        lambda **how: sse.send("e", **how),
-        lambda **how: sse.send("e", to=To(excepted=("1",)), **how),
+        lambda **how: sse.send("e", None, To(), **how),
+        lambda **how: sse.send("e", None, to=To(excepted=("1",)), **how),
         lambda **how: sse.send_to_users([], "e", **how),
         lambda **how: sse.send_to_users([None], "e", **how),
         lambda **how: sse.send_to_users(NOTHING, "e", **how),
         lambda **how: sse.send_to_user(None, "e", **how),
+        lambda **how: sse.send_to_role(None, "e", **how),
         lambda **how: sse.send_to_users(get_user_model().objects.none(), "e", **how),
     ],
-    ids=["to", "except", "list", "none-of-a-list", "none", "no-user", "queryset"],
+    ids=["to", "except", "list", "none-of-a-list", "none", "no-user", "no-role", "queryset"],
 )
 @pytest.mark.parametrize("how", [{}, {"confirm": True}])
 def test_an_event_for_nobody_is_no_mistake(
-    wire: Wire, said: Said, send: Callable[..., Ack | None], how: dict[str, bool]
+    wire: Wire, said: Said, send: Callable[..., Ack | None], how: dict[str, Any]
 ) -> None:
     assert send(**how) is None
     assert (wire.lines(), said(), sse.counts()) == ([], [], {})
@@ -110,6 +114,14 @@ def test_an_event_for_nobody_is_no_mistake(
 def test_revoke_takes_a_user_or_a_sid(about: dict[str, Any]) -> None:
     with pytest.raises(TypeError):
         sse.revoke(**about)
+
+
+@pytest.mark.parametrize("given", [("e",), ("e", 1)])
+def test_send_takes_all_three(given: tuple[Any, ...]) -> None:
+    """Data in place of the audience, and an event for nobody, would be no mistake otherwise."""
+    send: Any = sse.send
+    with pytest.raises(TypeError, match="'to'"):
+        send(*given)
 
 
 # ---- when: after the commit, and not after a rollback ----
@@ -144,15 +156,32 @@ def test_a_savepoint_that_is_rolled_back_takes_its_events_along(wire: Wire) -> N
     assert wire.names() == ["before", "after"]
 
 
+IN_A_DATABASE: list[Callable[[str | None], object]] = [
+    lambda using: sse.send("said", None, ALL, using=using),
+    lambda using: sse.send_to_user(7, "said", using=using),
+    lambda using: sse.send_to_users([7], "said", using=using),
+    lambda using: sse.send_to_role("r", "said", using=using),
+    lambda using: sse.broadcast("said", using=using),
+    lambda using: sse.revoke(7, using=using),
+    lambda using: sse.revoke(sid="s", using=using),
+    lambda using: sse.refresh(7, using=using),
+    lambda using: roles_changed([7], using),
+    lambda using: roles_changed([7], using=using),
+]
+
+
 @both_databases
-def test_an_event_waits_for_the_database_that_is_named(wire: Wire) -> None:
+@pytest.mark.parametrize("say", IN_A_DATABASE)
+def test_an_event_waits_for_the_database_that_is_named(wire: Wire, say: Callable[[str | None], object]) -> None:
     with transaction.atomic(using="other"):
-        sse.send("here", to=ALL)
-        sse.send("there", to=ALL, using="other")
-        assert wire.names() == ["here"]
-    assert wire.names() == ["there"]
+        say(None)
+        say("default")
+        assert len(wire.names()) == 2
+        say("other")
+        assert wire.names() == []
+    assert len(wire.names()) == 1
     with rolled_back("other"):
-        sse.send("lost", to=ALL, using="other")
+        say("other")
     assert wire.names() == []
 
 
@@ -190,7 +219,7 @@ def test_what_is_changed_after_the_call_is_not_sent(wire: Wire) -> None:
 def test_nothing_is_asked_of_the_database(django_assert_num_queries: Callable[[int], Any]) -> None:
     with django_assert_num_queries(0):
         sse.send_to_user(7, "e")
-        sse.send("e", to=ALL, using="default")
+        sse.send("e", None, ALL, using="default")
 
 
 # ---- what goes wrong: it is said and counted, and does not break the request ----
@@ -222,7 +251,7 @@ def _directory(path: Path) -> None:
 )
 @pytest.mark.parametrize("how", [{}, {"confirm": True}])
 def test_where_nobody_listens(
-    place: Path, configure: Configure, said: Said, make: Callable[[Path], None], words: str, how: dict[str, bool]
+    place: Path, configure: Configure, said: Said, make: Callable[[Path], None], words: str, how: dict[str, Any]
 ) -> None:
     path = place / "sse.sock"
     configure(SOCKET=str(path))
@@ -235,7 +264,7 @@ def test_where_nobody_listens(
 
 
 @pytest.mark.parametrize("how", [{}, {"confirm": True}])
-def test_a_socket_of_another_kind(place: Path, configure: Configure, said: Said, how: dict[str, bool]) -> None:
+def test_a_socket_of_another_kind(place: Path, configure: Configure, said: Said, how: dict[str, Any]) -> None:
     configure(SOCKET=str(place / "sse.sock"))
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         listener.bind(str(place / "sse.sock"))
@@ -257,7 +286,7 @@ def test_where_no_socket_can_be(configure: Configure, said: Said, path: str) -> 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can give up its rights")
 @pytest.mark.parametrize("how", [{}, {"confirm": True}])
-def test_a_socket_of_another_owner(wire: Wire, said: Said, how: dict[str, bool]) -> None:
+def test_a_socket_of_another_owner(wire: Wire, said: Said, how: dict[str, Any]) -> None:
     wire.path.chmod(stat.S_IRUSR | stat.S_IWUSR)
 
     def attempt() -> Any:
@@ -341,6 +370,17 @@ def test_an_event_goes_as_soon_as_there_is_room(wire: Wire, configure: Configure
     assert sse.counts() == {"sent": 1}
 
 
+def test_an_event_loop_is_held_up_for_a_moment_only(wire: Wire, configure: Configure, clock: Clock) -> None:
+    configure(TIMEOUT=10)
+    wire.fill()
+
+    async def view() -> None:
+        sse.broadcast("e")
+
+    asyncio.run(view())
+    assert clock.waited() == pytest.approx(0.05)
+
+
 def test_a_timeout_of_none_does_not_wait(wire: Wire, configure: Configure, clock: Clock) -> None:
     configure(TIMEOUT=0)
     wire.fill()
@@ -356,7 +396,7 @@ def test_confirm_waits_for_a_full_socket_no_longer_than_for_an_answer(wire: Wire
 
 
 @pytest.mark.parametrize("how", [{}, {"confirm": True}])
-def test_an_event_too_large_for_sse(wire: Wire, configure: Configure, said: Said, how: dict[str, bool]) -> None:
+def test_an_event_too_large_for_sse(wire: Wire, configure: Configure, said: Said, how: dict[str, Any]) -> None:
     configure(MAX_BYTES=1000, CONFIRM_TIMEOUT=0.01)
     whole = len(Event("e", "", ALL).line)
     assert sse.broadcast("e", "x" * (1001 - whole), **how) is None
@@ -370,7 +410,7 @@ def test_an_event_too_large_for_sse(wire: Wire, configure: Configure, said: Said
 
 
 @pytest.mark.parametrize("how", [{}, {"confirm": True}])
-def test_an_event_too_large_for_the_kernel(wire: Wire, configure: Configure, said: Said, how: dict[str, bool]) -> None:
+def test_an_event_too_large_for_the_kernel(wire: Wire, configure: Configure, said: Said, how: dict[str, Any]) -> None:
     configure(MAX_BYTES=1 << 30)
     assert sse.broadcast("e", "x" * (3 * WMEM_MAX), **how) is None
     assert wire.lines() == []
@@ -397,10 +437,16 @@ CANNOT_BE_SENT: dict[str, tuple[str, Callable[..., Ack | None]]] = {
     "surrogate": ("audience", lambda **how: sse.send_to_user("\ud83d", "e", **how)),
     "not saved": ("audience", lambda **how: sse.send_to_user(get_user_model()(), "e", **how)),
     "one of two": ("audience", lambda **how: sse.send_to_users([7, ""], "e", **how)),
+    "no id": ("audience", lambda **how: sse.send_to_user("прораб@example.com", "e", **how)),
+    "a project": ("audience", lambda **how: sse.send_to_user(Project(pk=7, name="p"), "e", **how)),
+    "projects": ("audience", lambda **how: sse.send_to_users([7, Project(pk=7, name="p")], "e", **how)),
+    "role": ("audience", lambda **how: sse.send_to_role("", "e", **how)),
+    "no role": ("audience", lambda **how: sse.send_to_role(7, "e", **how)),
     "excluded from role": ("audience", lambda **how: sse.send_to_role("r", "e", exclude=[""], **how)),
     "excluded": ("audience", lambda **how: sse.broadcast("e", exclude="x" * 65, **how)),
     "refresh": ("audience", lambda **how: sse.refresh("", **how)),
     "revoke": ("audience", lambda **how: sse.revoke("x" * 65, **how)),
+    "revoke a project": ("audience", lambda **how: sse.revoke(Project(pk=7, name="p"), **how)),
 }
 
 
@@ -412,7 +458,7 @@ def test_what_cannot_be_sent_breaks_nothing(
     configure: Configure,
     reason: str,
     send: Callable[..., Ack | None],
-    how: dict[str, bool],
+    how: dict[str, Any],
 ) -> None:
     assert send(**how) is None
     assert sse.counts() == {reason: 1}
@@ -422,6 +468,15 @@ def test_what_cannot_be_sent_breaks_nothing(
         send(**how)
     assert raised.value.reason == reason
     assert wire.lines() == []
+
+
+def test_who_is_no_user_is_called_what_he_is(said: Said) -> None:
+    """His id would be that of a user: somebody else would be told."""
+    sse.send_to_user(Project(pk=7, name="Школа"), "e")
+    (message,) = said()
+    assert message == (
+        "an event was not sent: not a user: <Project: Школа> is a estimates.Project [audience, 1 so far]"
+    )
 
 
 class Unwritable:
@@ -448,7 +503,7 @@ class Unwritable:
 )
 @pytest.mark.parametrize("how", [{}, {"confirm": True}])
 def test_a_mistake_in_what_was_given_breaks_nothing(
-    said: Said, configure: Configure, send: Callable[..., Ack | None], how: dict[str, bool]
+    said: Said, configure: Configure, send: Callable[..., Ack | None], how: dict[str, Any]
 ) -> None:
     configure(CONFIRM_TIMEOUT=0.01)
     assert send(**how) is None
@@ -459,7 +514,7 @@ def test_a_mistake_in_what_was_given_breaks_nothing(
 @pytest.mark.parametrize("backend", ["estimates.hooks.Broken", "estimates.hooks.Unmade", "estimates.hooks.NoSuch"])
 @pytest.mark.parametrize("how", [{}, {"confirm": True}])
 def test_a_backend_of_the_sites_own_may_raise_anything(
-    configure: Configure, said: Said, backend: str, how: dict[str, bool]
+    configure: Configure, said: Said, backend: str, how: dict[str, Any]
 ) -> None:
     configure(BACKEND=backend)
     assert sse.broadcast("e", **how) is None
@@ -609,7 +664,7 @@ def test_confirm_gives_the_answer(wire: Wire, said: Said, answer: bytes, ack: Ac
 @pytest.mark.parametrize(
     ("send", "asked"),
     [
-        (lambda: sse.send("e", to=ALL, confirm=True), "e"),
+        (lambda: sse.send("e", None, ALL, confirm=True), "e"),
         (lambda: sse.send_to_users([7], "e", confirm=True), "e"),
         (lambda: sse.send_to_role("r", "e", confirm=True), "e"),
         (lambda: sse.broadcast("e", confirm=True), "e"),
@@ -732,6 +787,59 @@ def test_one_that_is_too_large_does_not_take_the_others_along(wire: Wire, config
     assert wire.names() == ["one", "two"]
     assert sse.counts() == {"sent": 2, "too_large": 1}
     assert "large has" in said()[0]
+
+
+CROWD = range(100_000, 125_000)
+
+
+@autocommit
+def test_a_crowd_is_told_in_several_datagrams(wire: Wire, configure: Configure) -> None:
+    """Ids of 25,000 users are no fit for one; what is in the event is said to each, as it was when it was sent."""
+    configure(MAX_BYTES=50_000)
+    data = {"text": "Ж" * 1000, "rows": [1]}
+    with transaction.atomic():
+        sse.send_to_users(CROWD, "e", data)
+        data["rows"] = []
+    datagrams = wire.datagrams()
+    lines = [json.loads(datagram) for datagram in datagrams]
+    assert len(datagrams) > 1
+    assert all(len(datagram) <= 50_000 for datagram in datagrams)
+    assert [int(user) for line in lines for user in line["to"]["users"]] == list(CROWD)
+    assert all(line["event"] == "e" for line in lines)
+    assert all(line["data"] == {"text": "Ж" * 1000, "rows": [1]} for line in lines)
+    assert sse.counts() == {"sent": len(lines)}
+
+
+def test_what_is_too_large_for_each_of_a_crowd_is_not_made_for_each() -> None:
+    """A gigabyte of memory, of which nothing could be sent."""
+    event = Event("e", "x" * 50_000, audience(users=CROWD))
+    assert len(event.split(50_000)) == 1
+
+
+def test_who_is_excepted_is_so_in_each_part(wire: Wire, configure: Configure) -> None:
+    configure(MAX_BYTES=50_000)
+    sse.send("e", 1, audience(users=CROWD, excepted=CROWD[0]))
+    assert {str(line["except"]) for line in wire.lines()} == {str({"users": [str(CROWD[0])]})}
+
+
+@pytest.mark.parametrize(
+    "send",
+    [
+        lambda: sse.send("e", 1, audience(users=CROWD, roles=["r"])),
+        lambda: sse.broadcast("e", 1, exclude=CROWD),
+        lambda: sse.send_to_users(CROWD, "e", "x" * 50_000),
+    ],
+    ids=["roles-too", "all-but-these", "data"],
+)
+def test_a_crowd_that_cannot_be_told_apart_is_too_large(
+    wire: Wire, configure: Configure, said: Said, send: Callable[[], Ack | None]
+) -> None:
+    """Who has a role and is a user of another part would be told twice."""
+    configure(MAX_BYTES=50_000)
+    assert send() is None
+    assert wire.lines() == []
+    assert sse.counts() == {"too_large": 1}
+    assert "SSE['MAX_BYTES']" in said()[0]
 
 
 def test_a_user_who_cannot_be_told_does_not_take_the_others_along(wire: Wire, said: Said) -> None:
@@ -911,7 +1019,8 @@ def test_settings_take_effect_at_once(place: Path, configure: Configure, sse_out
 
 def test_the_memory_backend_takes_what_sse_would(configure: Configure, sse_outbox: list[Any]) -> None:
     configure(MAX_BYTES=300)
-    for how in ({}, {"confirm": True}):
+    hows: list[dict[str, Any]] = [{}, {"confirm": True}]
+    for how in hows:
         with pytest.raises(SSEError) as raised:
             sse.broadcast("e", "x" * 300, **how)
         assert raised.value.reason == "too_large"

@@ -7,29 +7,45 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 from django.contrib.auth.models import Group
+from django.core.exceptions import ImproperlyConfigured
 from django.core.management import call_command
 from django.core.serializers import serialize
-from django.db import connection, models, transaction
+from django.db import IntegrityError, connection, models, transaction
 from django.db.models import F, Value
 from django.db.models.functions import Concat
 from django.db.models.signals import pre_delete
 from django.test.utils import CaptureQueriesContext
 
 from estimates.models import (
+    CranePermit,
     Delivery,
     Digging,
     Estimate,
     Masonry,
+    NightPermit,
+    NoisyNightPermit,
     Note,
     Order,
     Parcel,
+    Permit,
     Project,
     Shift,
     Urgent,
     Work,
 )
 from estimates.wire import rolled_back
-from sse_django import Event, SSEManager, audience, bulk_create, bulk_update, notify, update
+from sse_django import (
+    Event,
+    ModelEvents,
+    SSEManager,
+    audience,
+    bulk_create,
+    bulk_update,
+    model_events,
+    notify,
+    register,
+    update,
+)
 from sse_django.model_events import events_of
 
 if TYPE_CHECKING:
@@ -482,9 +498,160 @@ def test_a_derived_model_may_speak_for_itself(committed: Commit, sse_outbox: lis
         ("masonry.updated", ("mason",), 2),
         ("masonry.updated", ("mason",), 3),
     ]
-    with committed():
+
+
+@pytest.mark.parametrize("using", ["default", "other"])
+@pytest.mark.parametrize("by", ["instance", "parent", "queryset", "queryset of parents", "cascade"])
+@both_databases
+def test_a_row_that_speaks_for_itself_is_deleted_once(told: Told, person: Make, by: str, using: str) -> None:
+    worker = person()
+    worker.save(using=using)
+    project = Project.objects.using(using).create(name="p")
+    masonry = Masonry.objects.using(using).create(title="m", worker_id=worker.pk, project=project)
+    told()
+    if by == "instance":
         masonry.delete()
-    assert [event.name for event in sse_outbox].count("masonry.deleted") == 1
+    elif by == "parent":
+        Work.objects.using(using).get().delete()
+    elif by == "cascade":
+        project.delete()
+    else:
+        (Masonry if by == "queryset" else Work).objects.using(using).all().delete()
+    assert [name for name, _ in told()] == ["masonry.deleted"]
+    assert not Work.objects.using(using).exists()
+
+
+@both_databases
+def test_rows_of_the_same_key_in_two_databases_are_not_taken_for_each_other(told: Told, person: Make) -> None:
+    worker = person()
+    worker.save(using="other")
+    Masonry.objects.create(pk=7, title="m", worker=worker)
+    Work.objects.using("other").create(pk=7, title="w", worker_id=worker.pk)
+    told()
+    Work.objects.using("other").get().delete()
+    assert told() == [("work.deleted", ids(worker))]
+
+
+@pytest.mark.parametrize("by", ["queryset", "cascade", "one by one"])
+def test_what_does_not_speak_for_itself_is_deleted_as_its_parent(
+    committed: Commit, told: Told, anna: Any, by: str
+) -> None:
+    project = Project.objects.create(name="p")
+    for model in (Work, Digging, Masonry):
+        model.objects.create(title="t", worker=anna, project=project)
+    with committed():
+        if by == "queryset":
+            Work.objects.all().delete()
+        elif by == "cascade":
+            project.delete()
+        else:
+            for work in Work.objects.all():
+                work.delete()
+    assert sorted(name for name, _ in told()) == ["masonry.deleted", "work.deleted", "work.deleted"]
+
+
+@pytest.mark.parametrize("model", [CranePermit, NightPermit, NoisyNightPermit])
+@pytest.mark.parametrize("by", ["instance", "queryset"])
+def test_what_is_derived_from_an_abstract_model_is_registered_by_it(
+    committed: Commit, told: Told, anna: Any, boris: Any, model: type[Permit], by: str
+) -> None:
+    permits: Any = model._default_manager
+    with committed():
+        permit = permits.create(holder=anna)
+        permit.holder = boris
+        permit.save()
+        update(permits.all(), holder=anna)
+        bulk_update(permits, [permit], ["holder"])
+        notify("updated", [permit])
+        permit.delete() if by == "instance" else permits.all().delete()
+        bulk_create(permits, [model(holder=anna)])
+    name = "cranepermit" if model is CranePermit else "nightpermit"
+    assert told() == [
+        (f"{name}.created", ids(anna)),
+        (f"{name}.updated", ids(anna, boris)),
+        (f"{name}.updated", ids(anna, boris)),
+        (f"{name}.updated", ids(anna, boris)),
+        (f"{name}.updated", ids(boris)),
+        (f"{name}.deleted", ids(boris)),
+        (f"{name}.created", ids(anna)),
+    ]
+
+
+# ---- registering ----
+
+
+@pytest.fixture
+def registry(monkeypatch: pytest.MonkeyPatch) -> dict[type[models.Model], ModelEvents]:
+    """What is registered in the test is not, after it."""
+    copied = {**model_events.registry}
+    monkeypatch.setattr(model_events, "registry", copied)
+    return copied
+
+
+def events_class(**said: Any) -> type[ModelEvents]:
+    return type("SomeEvents", (ModelEvents,), said)
+
+
+@pytest.mark.parametrize(
+    ("said", "complaint"),
+    [
+        ({"users": ["project"]}, "users has 'project', which leads to estimates.Project.* perhaps 'project.user'"),
+        ({"users": ["foreman", "project"]}, "'project'"),
+        ({"users": "foreman"}, "users must be a list, not 'foreman'"),
+        ({"roles": "manager"}, "roles must be a list, not 'manager'"),
+        ({"events": "created"}, "events must be a list"),
+        ({"events": ["create"]}, "events has 'create', and there are created, updated, deleted"),
+        ({"audience_fields": "status"}, "audience_fields must be a list"),
+        ({"users": ["formean"]}, "estimates.Estimate has no 'formean'"),
+        ({"fields": {"number": "nubmer"}}, "estimates.Estimate has no 'nubmer'"),
+        ({"fields": {"name": "prject.name"}}, "estimates.Estimate has no 'prject'"),
+        ({"audience_fields": ["sttus"]}, "estimates.Estimate has no 'sttus'"),
+    ],
+)
+@pytest.mark.usefixtures("registry")
+def test_a_mistake_in_what_is_registered_is_said_at_the_start(said: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(ImproperlyConfigured, match=f"^SomeEvents: .*{complaint}"):
+        register(Estimate)(events_class(**said))
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"users": ["foreman", "creator", "project.foreman", "project.members", "foreman_id"]},
+        {"fields": {"a": "pk", "b": "id", "c": "get_next_by_created_at", "d": "project_id", "e": "__str__"}},
+        {"audience_fields": ["project", "project_id", "status"], "events": ("created",), "roles": {"a"}},
+    ],
+)
+@pytest.mark.usefixtures("registry")
+def test_what_may_be_registered(said: dict[str, Any]) -> None:
+    register(Estimate)(events_class(**said))
+
+
+def test_a_proxy_may_speak_for_itself(
+    committed: Commit, told: Told, registry: dict[type[models.Model], ModelEvents], anna: Any
+) -> None:
+    register(Urgent)(events_class(users=["foreman"]))
+    with committed():
+        urgent = Urgent.objects.create(number="1", foreman=anna)
+        urgent.save()
+        urgent.delete()
+        Estimate.objects.create(number="2", foreman=anna).delete()
+    names = ["urgent.created", "urgent.updated", "urgent.deleted", "estimate.created", "estimate.deleted"]
+    assert [name for name, _ in told()] == names
+    assert Estimate in registry
+
+
+@pytest.mark.parametrize("order", [1, -1], ids=["base first", "base last"])
+def test_what_is_registered_itself_is_not_overruled_by_what_it_is_derived_from(
+    registry: dict[type[models.Model], ModelEvents], order: int
+) -> None:
+    for permit, work in ((CranePermit, Masonry), (NightPermit, Digging)):
+        registry.clear()
+        for base, heir in ((Permit, permit), (Work, work)):
+            both = [(base, "base"), (heir, "heir")][::order]
+            for model, name in both:
+                register(model)(events_class(name=name))
+            assert events_of(heir).label == "heir"
 
 
 # ---- deletes ----
@@ -520,6 +687,25 @@ def test_a_user_who_is_deleted_with_his_parcels_is_told_of_them(committed: Commi
     with committed():
         anna.delete()
     assert ("parcel.deleted", {key}) in told()
+
+
+@pytest.mark.parametrize(
+    ("model", "user", "text", "names"),
+    [(Work, "worker", "title", ["work.deleted"]), (Project, "foreman", "name", [])],
+    ids=["told of deletes", "not told of deletes"],
+)
+def test_a_save_that_failed_leaves_nothing_behind_for_a_delete(
+    committed: Commit, told: Told, anna: Any, boris: Any, model: Any, user: str, text: str, names: list[str]
+) -> None:
+    made = model.objects.create(**{user: anna, text: "w"})
+    with committed():
+        setattr(made, user, boris)
+        setattr(made, text, None)
+        with pytest.raises(IntegrityError), transaction.atomic():
+            made.save()
+        made.delete()
+    assert [name for name, _ in told()] == names
+    assert SSEManager().counts().get("error", 0) == 0
 
 
 def test_an_instance_that_was_deleted_can_be_saved_again(committed: Commit, told: Told, anna: Any) -> None:
@@ -597,6 +783,40 @@ def test_a_mistake_in_a_payload_or_an_audience_breaks_nothing(
     configure(RAISE=True)
     with pytest.raises(ZeroDivisionError), committed():
         Estimate.objects.create(number="1")
+
+
+class Uncopyable(dict[str, Any]):
+    """JSON that does not want to be copied."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Uncopyable:
+        raise ZeroDivisionError
+
+
+@pytest.mark.parametrize("how", ["save", "create", "bulk_create", "bulk_update", "notify", "delete"])
+def test_an_instance_that_cannot_be_copied_is_saved_all_the_same(
+    committed: Commit, told: Told, said: Said, configure: Configure, anna: Any, how: str
+) -> None:
+    configure(RAISE=False)
+    order = Order.objects.create(buyer=anna)
+    order.parts = Uncopyable(bricks=1)
+    with committed():
+        if how == "save":
+            order.save()
+        elif how == "create":
+            Order.objects.create(buyer=anna, parts=order.parts)
+        elif how == "bulk_create":
+            bulk_create(Order.objects, [Order(buyer=anna, parts=order.parts)])
+        elif how == "bulk_update":
+            assert bulk_update(Order.objects, [order], ["parts"]) == 1
+        elif how == "notify":
+            Order.objects.bulk_update([order], ["parts"])
+            notify("updated", [order])
+        else:
+            order.delete()
+    assert Order.objects.filter(parts={"bricks": 1}).count() == (0 if how == "delete" else 1)
+    assert told() == []
+    assert SSEManager().counts()["error"] == 1
+    assert len(said()) == 1
 
 
 def test_a_row_that_cannot_be_told_does_not_take_the_others_along(
@@ -720,6 +940,27 @@ def test_bulk_create(committed: Commit, sse_outbox: list[Event], anna: Any, of: 
     ]
 
 
+def test_bulk_create_takes_the_batch_size_where_django_does(committed: Commit, told: Told, anna: Any) -> None:
+    with committed(), CaptureQueriesContext(connection) as queries:
+        bulk_create(Work.objects, [Work(worker=anna) for _ in range(5)], 2)
+    assert len([one for one in queries if one["sql"].startswith("INSERT")]) == 3
+    assert told() == [("work.created", ids(anna))] * 5
+
+
+def test_bulk_create_that_updates_is_refused_before_anything_is_saved(committed: Commit, told: Told, anna: Any) -> None:
+    """What was created, and what was there, nobody knows."""
+    with committed(), pytest.raises(ValueError, match="notify"):
+        bulk_create(
+            Order.objects,
+            [Order(buyer=anna)],
+            update_conflicts=True,
+            unique_fields=["id"],
+            update_fields=["amount"],
+        )
+    assert told() == []
+    assert not Order.objects.exists()
+
+
 def test_bulk_create_of_nothing(committed: Commit, told: Told) -> None:
     with committed():
         assert bulk_create(Estimate.objects, []) == []
@@ -750,6 +991,71 @@ def test_bulk_update(committed: Commit, sse_outbox: list[Event], anna: Any, bori
         ("work.updated", ids(anna, boris), "1!"),
         ("work.updated", ids(anna), "2!"),
     ]
+
+
+def test_bulk_update_tells_what_is_stored_of_the_fields_that_are_not_named(
+    committed: Commit, sse_outbox: list[Event], anna: Any, boris: Any
+) -> None:
+    works = [Work.objects.create(title=str(n), worker=anna) for n in range(3)]
+    orders = [Order.objects.create(buyer=anna, amount=n) for n in range(2)]
+    for work in works:
+        work.title, work.worker = "not saved", boris
+    for order in orders:
+        order.amount, order.parts, order.buyer = 100, {"saved": True}, boris
+    with committed():
+        bulk_update(Work.objects, works[:2], ["worker"])
+        bulk_update(Work.objects, works[2:], ["title"])
+        bulk_update(Order.objects, orders, ["parts"])
+    assert [(event.data.get("title", event.data.get("amount")), set(event.to.users)) for event in sse_outbox] == [
+        ("0", ids(anna, boris)),
+        ("1", ids(anna, boris)),
+        ("not saved", ids(anna)),
+        (0, ids(anna)),
+        (1, ids(anna)),
+    ]
+    assert [event.data["parts"] for event in sse_outbox[3:]] == [{"saved": True}] * 2
+    assert [work.worker for work in works] == [boris] * 3, "the caller's own are as they were"
+    assert {work.title for work in works} == {"not saved"}
+
+
+@pytest.mark.parametrize("fields", [["title"], ["title", "worker"]])
+def test_bulk_update_finds_what_has_its_key_as_a_text(
+    committed: Commit, sse_outbox: list[Event], anna: Any, boris: Any, fields: list[str]
+) -> None:
+    work = Work.objects.create(title="w", worker=anna)
+    order = Order.objects.create(buyer=anna)
+    with committed():
+        texts: list[Any] = [str(work.pk), str(order.pk)]
+        assert bulk_update(Work.objects, [Work(pk=texts[0], title="w!", worker=boris)], fields) == 1
+        assert bulk_update(Order.objects, [Order(pk=texts[1], amount=7)], ["amount"]) == 1
+    (of_work, of_order) = sse_outbox
+    assert (of_work.data["title"], of_work.data["work"]) in {("w!", work.pk), ("w!", str(work.pk))}
+    assert set(of_work.to.users) == (ids(anna, boris) if "worker" in fields else ids(anna))
+    assert (of_order.data["amount"], set(of_order.to.users)) == (7, ids(anna))
+
+
+@pytest.mark.parametrize("rows", [1, 20])
+@pytest.mark.parametrize(
+    ("fields", "queries"),
+    [
+        (["title"], 5),  # a savepoint, who was told, the update, what was not named, the end of the savepoint
+        (["title", "worker", "project"], 4),
+    ],
+)
+def test_bulk_update_asks_once_and_not_for_each_row(
+    django_assert_num_queries: DjangoAssertNumQueries,
+    django_capture_on_commit_callbacks: DjangoCaptureOnCommitCallbacks,
+    told: Told,
+    anna: Any,
+    rows: int,
+    fields: list[str],
+    queries: int,
+) -> None:
+    works = [Work.objects.create(title=str(n), worker=anna) for n in range(rows)]
+    told()
+    with django_assert_num_queries(queries), django_capture_on_commit_callbacks(execute=True):
+        bulk_update(Work.objects, works, fields)
+    assert len(told()) == rows
 
 
 def test_update_where_the_filter_does_not_match_afterwards(
@@ -796,7 +1102,7 @@ def test_update_takes_what_queryset_update_takes(
     assert [event.data["title"] for event in sse_outbox] == ["w!"]
 
 
-def test_update_leaves_alone_what_does_not_match_any_more(anna: Any, boris: Any) -> None:
+def test_update_leaves_alone_what_does_not_match_any_more(committed: Commit, told: Told, anna: Any, boris: Any) -> None:
     """Two who take a free work at the same moment: as with ``QuerySet.update``, only one gets it."""
     work = Work.objects.create(title="free")
 
@@ -806,10 +1112,30 @@ def test_update_leaves_alone_what_does_not_match_any_more(anna: Any, boris: Any)
                 cursor.execute("UPDATE estimates_work SET worker_id = %s", [str(boris.pk).replace("-", "")])
         return execute(sql, params, many, context)
 
-    with connection.execute_wrapper(Once(meanwhile)):
-        update(Work.objects.filter(worker__isnull=True), worker=anna)
+    with committed(), connection.execute_wrapper(Once(meanwhile)):
+        assert update(Work.objects.filter(worker__isnull=True), worker=anna) == 0
     work.refresh_from_db()
     assert work.worker == boris
+    assert told() == []
+
+
+@pytest.mark.parametrize(("gone", "told_of"), [(["a", "b"], []), (["a"], ["b"])])
+def test_update_says_nothing_of_rows_that_are_gone_meanwhile(
+    committed: Commit, sse_outbox: list[Event], anna: Any, gone: list[str], told_of: list[str]
+) -> None:
+    for title in "ab":
+        Order.objects.create(buyer=anna, parts={"title": title})
+    keys = [order.pk.hex for order in Order.objects.all() if order.parts["title"] in gone]
+
+    def meanwhile(execute: Callable[..., Any], sql: str, params: Any, many: bool, context: Any) -> Any:
+        if sql.startswith("UPDATE"):
+            with connection.cursor() as cursor:
+                cursor.executemany("DELETE FROM estimates_order WHERE id = %s", [[key] for key in keys])
+        return execute(sql, params, many, context)
+
+    with committed(), connection.execute_wrapper(Once(meanwhile)):
+        assert update(Order.objects.all(), amount=1) == len(told_of)
+    assert [event.data["parts"]["title"] for event in sse_outbox] == told_of
 
 
 class Once:
@@ -842,6 +1168,43 @@ def test_notify(committed: Commit, told: Told, anna: Any) -> None:
         notify("deleted", Project.objects.all())
     names = ["work.created"] * 2 + ["work.updated"] * 3 + ["work.deleted"] * 2
     assert told() == [(name, ids(anna)) for name in names]
+
+
+def test_notify_of_one(committed: Commit, told: Told, anna: Any) -> None:
+    work: Any = Work.objects.create(worker=anna)
+    works: Any = Work.objects
+    with committed():
+        notify("updated", work)
+        notify("updated", works)
+    assert told() == [("work.updated", ids(anna))] * 2
+
+
+@pytest.mark.parametrize("event", ["update", "", "work.updated", "UPDATED", None])
+@pytest.mark.parametrize("rows", [0, 1])
+def test_notify_of_what_there_is_not(committed: Commit, told: Told, anna: Any, event: Any, rows: int) -> None:
+    works = [Work.objects.create(worker=anna) for _ in range(rows)]
+    with committed(), pytest.raises(ValueError, match="created, updated, deleted"):
+        notify(event, works)
+    assert told() == []
+
+
+@both_databases
+def test_notify_waits_for_the_database_that_the_instances_come_from(told: Told, person: Make) -> None:
+    worker = person()
+    worker.save(using="other")
+    here = Work.objects.create(title="w", worker=worker)
+    there = Work.objects.using("other").create(title="w", worker_id=worker.pk)
+    told()
+    with transaction.atomic(using="other"):
+        notify("updated", [here])
+        assert len(told()) == 1
+        notify("updated", [there])
+        notify("updated", [there], using="default")
+        assert len(told()) == 1
+    assert len(told()) == 1
+    with rolled_back("other"):
+        notify("updated", [there])
+    assert told() == []
 
 
 def test_who_was_added_is_told_by_notify(committed: Commit, told: Told, anna: Any) -> None:

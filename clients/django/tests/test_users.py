@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -13,10 +14,11 @@ import pytest
 from django.apps import apps
 from django.conf import settings as site
 from django.contrib.auth import get_user_model
+from django.contrib.auth.hashers import make_password
 from django.contrib.auth.models import Group
 from django.contrib.auth.signals import user_logged_out
 from django.contrib.sessions.backends.db import SessionStore
-from django.db import transaction
+from django.db import IntegrityError, transaction
 from django.db.models.signals import post_delete
 from django.http import HttpRequest
 from django.test import Client
@@ -29,6 +31,7 @@ from estimates.models import PersonalAccessTokenOfAPartnerCompany as Badge
 from estimates.wire import rolled_back
 from sse_django import Operation, roles_changed
 from sse_django.users import session_sid, token_sid
+from sse_django.views import TicketView
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,6 +46,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.django_db
 AuthToken: Any = apps.get_model("knox", "AuthToken")
 KEY = "a key for tickets, that is long enough"
+PBKDF2 = "django.contrib.auth.hashers.PBKDF2PasswordHasher"
 own_user = pytest.mark.skipif(site.AUTH_USER_MODEL != "auth.User", reason="derived from Django's user")
 
 
@@ -107,6 +111,17 @@ ACTS: dict[str, tuple[Act, set[tuple[str, str]]]] = {
     "cleared": (lambda p: p.anna.groups.clear(), {("refresh", "anna")}),
     "cleared by the group": (lambda p: p.foremen.user_set.clear(), {("refresh", "anna"), ("refresh", "boris")}),
     "group renamed": (lambda p: _named(p.foremen).save(), {("refresh", "anna"), ("refresh", "boris")}),
+    "group renamed alone": (
+        lambda p: _named(p.foremen).save(update_fields=["name"]),
+        {("refresh", "anna"), ("refresh", "boris")},
+    ),
+    "group renamed and not saved": (lambda p: _named(p.foremen).save(update_fields=[]), set()),
+    "group saved as it is": (lambda p: p.foremen.save(), set()),
+    "group fetched and saved": (lambda p: Group.objects.get(pk=p.foremen.pk).save(), set()),
+    "group renamed by another instance": (
+        lambda p: _named(Group(pk=p.foremen.pk)).save(),
+        {("refresh", "anna"), ("refresh", "boris")},
+    ),
     "group created": (lambda _: Group.objects.create(name="new"), set()),
     "group deleted": (lambda p: p.foremen.delete(), {("refresh", "anna"), ("refresh", "boris")}),
     "groups deleted by queryset": (
@@ -199,7 +214,47 @@ def test_what_watching_costs(people: People, django_assert_num_queries: DjangoAs
     with django_assert_num_queries(1):
         people.anna.save()
     with django_assert_num_queries(2):
-        people.foremen.save()  # and its members
+        people.foremen.save()  # and the name it had
+    with django_assert_num_queries(3):
+        _named(people.foremen).save()  # and its members
+    with django_assert_num_queries(1):
+        Group.objects.create(name="new")
+
+
+def test_a_rename_that_failed_is_not_told_when_the_group_is_saved_again(
+    committed: Commit, sse_outbox: list[Operation], people: People
+) -> None:
+    with committed():
+        people.foremen.name = people.managers.name
+        with pytest.raises(IntegrityError), transaction.atomic():
+            people.foremen.save()
+        people.foremen.name = "foreman"
+        people.foremen.save()
+    assert sse_outbox == []
+
+
+@pytest.mark.django_db(databases=["default", "other"], transaction=True)
+def test_a_group_of_another_database_tells_the_members_it_has_there(
+    sse_outbox: list[Operation], person: Make, group: Callable[[str], Group]
+) -> None:
+    here, there = person(), person()
+    foremen = group("foreman")
+    for one in (there, foremen):
+        one.save(using="other")
+    here.groups.add(Group.objects.using("default").get())
+    copied: Any = Group.objects.using("other").get()
+    get_user_model().objects.using("other").get(pk=there.pk).groups.add(copied)
+    Group.objects.using("default").update(name="renamed")  # as the other will be, but here it is news to nobody
+    for act in (_named(copied).save, copied.user_set.clear):
+        sse_outbox.clear()
+        with transaction.atomic(using="other"):
+            act()
+            assert sse_outbox == []
+        assert sse_outbox == [Operation("refresh", user=str(there.pk))]
+    get_user_model().objects.using("other").get(pk=there.pk).groups.add(copied)
+    sse_outbox.clear()
+    copied.delete()
+    assert sse_outbox == [Operation("refresh", user=str(there.pk))]
 
 
 @pytest.mark.parametrize("kind", ["instances", "keys", "queryset", "generator"])
@@ -218,12 +273,21 @@ def test_roles_changed_by_hand(committed: Commit, sse_outbox: list[Operation], p
     }
 
 
+@pytest.mark.parametrize("kind", ["instance", "key", "text"])
+def test_roles_changed_of_one(committed: Commit, sse_outbox: list[Operation], people: People, kind: str) -> None:
+    one: Any = {"instance": people.anna, "key": people.anna.pk, "text": str(people.anna.pk)}
+    with committed():
+        roles_changed(one[kind])
+    assert sse_outbox == [Operation("refresh", user=str(people.anna.pk))]
+
+
 @pytest.mark.django_db(databases=["default", "other"], transaction=True)
-def test_roles_changed_in_another_database(sse_outbox: list[Operation]) -> None:
+def test_roles_changed_in_another_database(sse_outbox: list[Operation], person: Make) -> None:
+    key = person().pk
     with transaction.atomic(using="other"):
-        roles_changed([7], using="other")
+        roles_changed([key], using="other")
         assert sse_outbox == []
-    assert sse_outbox == [Operation("refresh", user="7")]
+    assert sse_outbox == [Operation("refresh", user=str(key))]
 
 
 # ---- tokens ----
@@ -341,21 +405,152 @@ def logged_in(people: People) -> Client:
     return client
 
 
-def test_logging_out_ends_the_streams_of_the_session(
-    committed: Commit, sse_outbox: list[Operation], people: People, logged_in: Client, configure: Configure
+def change_password(user: User, *, fields: list[str] | None = None) -> None:
+    user.set_password("another one")
+    user.save(update_fields=fields)
+
+
+def upgrade_hash(user: User) -> None:
+    """Log in with a password whose hash is out of date: Django saves it anew."""
+    user.password = make_password("secret", hasher="md5")
+    user.save()
+    user.check_password("secret")
+
+
+@pytest.mark.parametrize(
+    ("act", "told"),
+    [
+        (change_password, ["anna"]),
+        (lambda user: change_password(user, fields=["password"]), ["anna"]),
+        (lambda user: change_password(user, fields=["email"]), []),
+        (upgrade_hash, []),
+        (lambda user: user.save(), []),
+    ],
+)
+def test_a_new_password_ends_the_streams_of_all_sessions(
+    people: People,
+    committed: Commit,
+    sse_outbox: list[Operation],
+    configure: Configure,
+    settings: Any,
+    act: Callable[[User], None],
+    told: list[str],
 ) -> None:
     configure(TICKET_KEY=KEY)
+    settings.PASSWORD_HASHERS = [PBKDF2, "django.contrib.auth.hashers.MD5PasswordHasher"]
+    with committed():
+        act(people.anna)
+    assert [(one.op, people.name(one.user)) for one in sse_outbox] == [("revoke", name) for name in told]
+
+
+def test_a_new_password_leaves_tokens_as_they_are(
+    people: People, committed: Commit, sse_outbox: list[Operation]
+) -> None:
+    with committed():
+        change_password(people.anna)
+    assert sse_outbox == []
+
+
+def sid_of(answer: Any) -> str:
+    """Return that of a ticket."""
+    ticket = json.loads(answer.rendered_content)["ticket"]
+    sid: str = jwt.decode(ticket, KEY, algorithms=["HS256"], audience="sse")["sid"]
+    return sid
+
+
+@pytest.fixture
+def with_tickets(configure: Configure) -> None:
+    configure(TICKET_KEY=KEY)
+
+
+@pytest.fixture(params=["new", "older"])
+def session(request: pytest.FixtureRequest, people: People, configure: Configure) -> Client:
+    """Anna's, who logged in while there were tickets, or before there were any."""
+    client = Client()
+    if request.param == "new":
+        configure(TICKET_KEY=KEY)
+    client.force_login(people.anna)
+    configure(TICKET_KEY=KEY)
+    return client
+
+
+def tab(client: Client, user: User) -> Any:
+    """A request for a ticket, of a page of this session, that Django has begun to answer."""
+    request: Any = APIRequestFactory().post("/api/v1/sse/ticket/")
+    request.session = SessionStore(client.session.session_key)
+    assert request.session["_auth_user_id"]  # it is fetched
+    request.user, request._dont_enforce_csrf_checks = user, True
+    return request
+
+
+def test_two_tabs_at_once_have_the_same_sid_and_logging_out_ends_both(
+    committed: Commit, sse_outbox: list[Operation], people: People, session: Client
+) -> None:
+    tabs = [tab(session, people.anna) for _ in range(2)]
+    sids = []
+    for one in tabs:
+        sids.append(sid_of(TicketView.as_view()(one)))
+        one.session.save()
+    assert sids[0] == sids[1]
+    assert str(session.session.session_key) not in sids[0]
+    with committed():
+        session.logout()
+    assert sse_outbox == [Operation("revoke", sid=sids[0])]
+
+
+def test_asking_for_a_ticket_writes_nothing_into_the_session(session: Client) -> None:
+    """Two requests that write would each undo what the other wrote."""
+    before = dict(session.session.items())
+    assert session.post("/api/v1/sse/ticket/").status_code == 200
+    assert dict(session.session.items()) == before
+
+
+@pytest.mark.usefixtures("with_tickets")
+def test_a_session_that_gets_another_key_keeps_its_sid(
+    committed: Commit, sse_outbox: list[Operation], logged_in: Client
+) -> None:
+    """As it does when the password is changed."""
+    sid = sid_of(logged_in.post("/api/v1/sse/ticket/"))
+    changed: Any = logged_in.session
+    changed.cycle_key()
+    logged_in.cookies["sessionid"] = changed.session_key
+    assert sid_of(logged_in.post("/api/v1/sse/ticket/")) == sid
+    with committed():
+        logged_in.logout()
+    assert sse_outbox == [Operation("revoke", sid=sid)]
+
+
+@pytest.mark.usefixtures("with_tickets")
+def test_each_login_has_a_sid_of_its_own(people: People) -> None:
+    sids = set()
+    for user in (people.anna, people.anna, people.boris):
+        client = Client()
+        client.force_login(user)
+        sids.add(sid_of(client.post("/api/v1/sse/ticket/")))
+    assert len(sids) == 3
+
+
+@pytest.mark.usefixtures("with_tickets")
+def test_who_comes_after_another_in_the_same_browser_has_another_sid(people: People, logged_in: Client) -> None:
+    first = sid_of(logged_in.post("/api/v1/sse/ticket/"))
+    logged_in.logout()
+    logged_in.force_login(people.boris)
+    assert sid_of(logged_in.post("/api/v1/sse/ticket/")) != first
+
+
+def test_logging_out_ends_the_streams_of_the_session(
+    committed: Commit, sse_outbox: list[Operation], people: People, session: Client
+) -> None:
     other = Client()
     other.force_login(people.anna)
     other.post("/api/v1/sse/ticket/")
-    ticket = logged_in.post("/api/v1/sse/ticket/").json()["ticket"]
-    sid = jwt.decode(ticket, KEY, algorithms=["HS256"], audience="sse")["sid"]
+    sid = sid_of(session.post("/api/v1/sse/ticket/"))
     with committed():
         other.logout()
     assert sse_outbox
     assert sid not in {operation.sid for operation in sse_outbox}
     with committed():
-        logged_in.logout()
+        session.logout()
     assert sse_outbox == [Operation("revoke", sid=sid)]
 
 
@@ -383,13 +578,23 @@ def test_logging_out_who_has_no_session(committed: Commit, sse_outbox: list[Oper
 
 
 @own_user
-def test_all_of_this_with_a_user_model_of_the_sites_own() -> None:
-    """Its key is a UUID. What is in this file, and the views, in a process with other settings."""
+@pytest.mark.parametrize(
+    ("settings_of", "files"),
+    [
+        ("swapped", ["test_users.py", "test_views.py", "test_models.py"]),  # all of this: the key is a UUID
+        ("member", ["own_users/member.py"]),
+        ("loner", ["own_users/loner.py"]),
+    ],
+)
+def test_with_a_user_model_of_the_sites_own(settings_of: str, files: list[str]) -> None:
+    """In a process with other settings."""
     here = Path(__file__).parent
     ran = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "sse_django.pytest_plugin"]
-        + [str(here / name) for name in ("test_users.py", "test_views.py", "test_models.py")]
-        + ["--ds=estimates.swapped_settings", "-p", "no:xdist"],
+        [
+            *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "sse_django.pytest_plugin"),
+            *(str(here / name) for name in files),
+            *(f"--ds=estimates.{settings_of}_settings", "-p", "no:xdist"),
+        ],
         cwd=here.parent,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         capture_output=True,

@@ -56,6 +56,18 @@ def ask() -> Ask:
     return question
 
 
+class At:
+    """A clock that stands still."""
+
+    def __init__(self, now: float) -> None:
+        self.now = now
+
+    def time(self) -> float:
+        return self.now
+
+    monotonic = time
+
+
 def _drf(user: User) -> str:
     return str(Token.objects.get_or_create(user=user)[0].key)
 
@@ -145,6 +157,49 @@ def test_roles_from_a_function_of_the_site(ask: Ask, person: Make, configure: Co
     configure(ROLES="estimates.hooks.staff")
     assert ask(_drf(person(is_staff=True))).json()["roles"] == ["staff"]
     assert ask(_drf(person())).json()["roles"] == []
+
+
+@pytest.mark.parametrize(
+    ("keys", "told"),
+    [
+        ({}, ["chat", "manager", role_name("Ж" * 40)]),
+        ({"ROLE_NAMES": ["manager"]}, ["manager"]),
+        ({"ROLE_NAMES": ("manager", "Ж" * 40, "foreman")}, ["manager", role_name("Ж" * 40)]),
+        ({"ROLE_NAMES": ["foreman"]}, []),
+        ({"ROLE_NAMES": []}, ["chat", "manager", role_name("Ж" * 40)]),
+        ({"ROLE_NAMES": ["staff"], "ROLES": "estimates.hooks.staff"}, ["staff"]),
+        ({"ROLE_NAMES": ["manager"], "ROLES": "estimates.hooks.staff"}, []),
+    ],
+)
+def test_only_the_roles_that_the_settings_name(
+    ask: Ask,
+    person: Make,
+    group: Callable[[str], Group],
+    configure: Configure,
+    keys: dict[str, Any],
+    told: list[str],
+) -> None:
+    configure(TICKET_KEY=TICKET_KEY, **keys)
+    somebody = person(is_staff=True)
+    somebody.groups.add(*map(group, ("manager", "chat", "Ж" * 40)))
+    assert sorted(ask(_drf(somebody)).json()["roles"]) == told
+    assert sorted(claims(make_ticket(somebody))["roles"]) == told
+
+
+@pytest.mark.parametrize("key", ["7", "прораб@example.com"])
+def test_a_user_of_no_model_is_let_in(ask: Ask, configure: Configure, key: str) -> None:
+    """With simplejwt's stateless tokens of another site, who listens is in no table here."""
+    configure(
+        TICKET_KEY=TICKET_KEY,
+        AUTHENTICATION_CLASSES=["rest_framework_simplejwt.authentication.JWTStatelessUserAuthentication"],
+    )
+    token = AccessToken()
+    token["user_id"] = key
+    answer = ask(str(token), "Bearer")
+    assert answer.status_code == 200
+    assert (answer.json()["user"], answer.json()["roles"]) == (key, [])
+    ticket = Client().post(TICKET, headers={"Authorization": f"Bearer {token}"}).json()["ticket"]
+    assert (claims(ticket)["sub"], claims(ticket)["sid"]) == (key, answer.json()["sid"])
 
 
 def test_a_user_that_knows_no_groups_has_no_roles() -> None:
@@ -305,14 +360,14 @@ def test_who_does_not_have_the_key_is_told_nothing(person: Make, said: Said, hea
     token = _drf(person())
     for text in (token, "unknown"):
         answer = Client().get(AUTH, headers={"Authorization": f"Token {text}", **headers})
-        assert answer.status_code == 503
+        assert answer.status_code == 412
         assert set(answer.json()) == {"detail"}
     assert "X-SSE-Key is missing or wrong" in said()[0]
     assert not [text for text in (KEY, token) if text in "".join(said())]
 
 
 def test_a_key_that_is_not_latin() -> None:
-    assert Client().get(AUTH, HTTP_X_SSE_KEY="Ж", HTTP_AUTHORIZATION="Token x").status_code == 503
+    assert Client().get(AUTH, HTTP_X_SSE_KEY="Ж", HTTP_AUTHORIZATION="Token x").status_code == 412
 
 
 @pytest.mark.parametrize("sent", ["", KEY])
@@ -320,8 +375,38 @@ def test_without_a_key_in_the_settings_nobody_is_let_in(
     ask: Ask, person: Make, configure: Configure, said: Said, sent: str
 ) -> None:
     configure(AUTH_KEY="")
-    assert ask(_drf(person()), HTTP_X_SSE_KEY=sent).status_code == 503
+    assert ask(_drf(person()), HTTP_X_SSE_KEY=sent).status_code == 412
     assert "SSE['AUTH_KEY'] is not set" in said()[0]
+
+
+def test_anybody_who_asks_is_complained_of_once_a_minute(
+    ask: Ask, configure: Configure, said: Said, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = At(0)
+    monkeypatch.setattr("sse_django.views.time", clock)
+    for clock.now in (0, 1, 59.9, 60, 119):
+        ask("x", HTTP_X_SSE_KEY="wrong")
+    assert len(said()) == 2
+    configure(AUTH_KEY="")
+    for clock.now in (119, 120):
+        ask("x")
+    assert ["is not set" in text for text in said()] == [False, False, True]
+
+
+def test_who_asks_can_have_no_mail_sent_to_the_admins(
+    ask: Ask, person: Make, configure: Configure, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They get one for each error that Django logs of a request."""
+
+    def errors() -> int:
+        return len([one for one in caplog.records if one.name == "django.request" and one.levelname == "ERROR"])
+
+    ask("x", HTTP_X_SSE_KEY="wrong")
+    ask("x")
+    assert errors() == 0
+    configure(ROLES="estimates.hooks.no_roles")
+    ask(_drf(person()))
+    assert errors() == 1
 
 
 @pytest.mark.parametrize("method", ["post", "put", "patch", "delete"])
@@ -389,31 +474,57 @@ def claims(ticket: str) -> dict[str, Any]:
 
 def test_a_ticket_says_who_it_is_for_and_how_long(logged_in: Client, user: User, configure: Configure) -> None:
     configure(TICKET_KEY=TICKET_KEY)
-    before = int(time.time())
+    before = time.time()
     answer = logged_in.post(TICKET)
-    after = int(time.time())
+    after = time.time()
     assert answer.status_code == 200
     assert answer["Cache-Control"] == "no-store"
     told = answer.json()
     assert set(told) == {"ticket", "expires_in"}
     assert told["expires_in"] == 60
     found = claims(told["ticket"])
-    assert set(found) == {"sub", "roles", "aud", "iat", "exp", "sid"}
+    assert set(found) == {"sub", "roles", "aud", "iat", "exp", "expire_at", "sid"}
     assert (found["sub"], found["aud"]) == (str(user.pk), "sse")
     assert sorted(found["roles"]) == sorted(["manager", role_name("Ж" * 40)])
-    assert before <= found["iat"] <= after
-    assert found["exp"] == found["iat"] + 60
+    assert round(before, 3) <= found["iat"] <= round(after, 3)
+    assert (found["exp"], found["expire_at"]) == (int(found["iat"]) + 60, int(found["iat"]) + 3600)
     assert found["sid"].startswith("session:")
     assert jwt.get_unverified_header(told["ticket"]) == {"alg": "HS256", "typ": "JWT"}
 
 
+@pytest.mark.parametrize(
+    ("now", "iat", "whole"),
+    [
+        (1704110400.123456, 1704110400.123, 1704110400),
+        (1704110400.0, 1704110400.0, 1704110400),
+        (1704110400.9996, 1704110400.999, 1704110400),
+    ],
+)
+def test_a_ticket_says_to_the_millisecond_when_it_was_made(
+    user: User, configure: Configure, monkeypatch: pytest.MonkeyPatch, now: float, iat: float, whole: int
+) -> None:
+    """Those made before a revocation are void, and one made in the same second, but after it, is not.
+
+    Never a later one: a ticket would be good that was made just before.
+    """
+    configure(TICKET_KEY=TICKET_KEY)
+    monkeypatch.setattr("sse_django.views.time", At(now))
+    ticket = make_ticket(user)
+    found = jwt.decode(ticket, TICKET_KEY, algorithms=["HS256"], audience="sse", options={"verify_exp": False})
+    assert (found["iat"], found["exp"], found["expire_at"]) == (iat, whole + 60, whole + 3600)
+    assert isinstance(found["exp"], int)
+    assert isinstance(found["expire_at"], int)
+
+
 def test_how_long_a_ticket_and_its_stream_last(logged_in: Client, configure: Configure) -> None:
-    configure(TICKET_KEY=TICKET_KEY, TICKET_SECONDS=5, STREAM_SECONDS=3600)
+    configure(TICKET_KEY=TICKET_KEY, TICKET_SECONDS=5, STREAM_SECONDS=7200)
     told = logged_in.post(TICKET).json()
     found = claims(told["ticket"])
     assert told["expires_in"] == 5
-    assert found["exp"] == found["iat"] + 5
-    assert found["expire_at"] == found["iat"] + 3600
+    assert found["exp"] == int(found["iat"]) + 5
+    assert found["expire_at"] == int(found["iat"]) + 7200
+    configure(STREAM_SECONDS=0)
+    assert "expire_at" not in claims(logged_in.post(TICKET).json()["ticket"])
 
 
 def test_a_ticket_is_of_no_use_with_another_key(logged_in: Client, configure: Configure) -> None:
@@ -468,6 +579,16 @@ def test_who_is_not_active_any_more_gets_none(logged_in: Client, user: User, con
     assert logged_in.post(TICKET).status_code in (401, 403)
 
 
+@pytest.mark.parametrize(("name", "status"), [("here", 200), ("gone", 401)])
+def test_a_class_that_does_not_look_lets_nobody_get_one_who_is_not_active(
+    person: Make, configure: Configure, name: str, status: int
+) -> None:
+    configure(TICKET_KEY=TICKET_KEY, AUTHENTICATION_CLASSES=["estimates.hooks.Lenient"])
+    person(username="here"), person(username="gone", is_active=False)
+    answer = Client().post(TICKET, headers={"Authorization": f"Token {name}"})
+    assert answer.status_code in ((401, 403) if status == 401 else (200,))
+
+
 def test_without_a_ticket_key_there_are_none(logged_in: Client) -> None:
     answer = logged_in.post(TICKET)
     assert answer.status_code == 503
@@ -494,6 +615,6 @@ def test_the_classes_that_the_settings_name_give_tickets(logged_in: Client, user
 
 def test_a_ticket_made_by_hand(user: User, configure: Configure) -> None:
     configure(TICKET_KEY=TICKET_KEY)
-    assert set(claims(make_ticket(user))) == {"sub", "roles", "aud", "iat", "exp"}
+    assert set(claims(make_ticket(user))) == {"sub", "roles", "aud", "iat", "exp", "expire_at"}
     token = Token.objects.create(user=user)
     assert claims(make_ticket(user, sid=token_sid(token)))["sid"] == token_sid(token)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import json
 import os
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 SEND_BUFFER = 4 << 20
 """Asked of the kernel, which gives what ``net.core.wmem_max`` allows: the default is full after some 167 datagrams."""
+LOOP_TIMEOUT_S = 0.05
+"""The longest wait in an event loop, which it holds up for all."""
 PATIENCE_S = 1.0
 """After a send found the socket full for ``TIMEOUT``, the next ones do not wait for so long."""
 PAUSE_S = 0.0002
@@ -73,6 +76,15 @@ def _packed(items: Sequence[Event | Operation]) -> list[tuple[bytes, int]]:
         else:
             packed.append((line, 1))
     return packed
+
+
+def _patience() -> float:
+    """Return how many seconds a send may wait here."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return config().TIMEOUT
+    return min(config().TIMEOUT, LOOP_TIMEOUT_S)
 
 
 def _send_to(sender: socket.socket, datagram: bytes, timeout: float) -> None:
@@ -144,7 +156,7 @@ class SocketBackend:
     def _send(self, datagram: bytes) -> None:
         patient = time.monotonic() >= self._impatient_until
         try:
-            _send_to(self._open(), datagram, config().TIMEOUT if patient else 0)
+            _send_to(self._open(), datagram, _patience() if patient else 0)
         except SSEError as error:
             if patient and error.reason == "full":
                 self._impatient_until = time.monotonic() + PATIENCE_S
@@ -163,7 +175,9 @@ class SocketBackend:
                 asker.settimeout(max(until - time.monotonic(), 0.001))
                 answer = asker.recv(65536)
             except TimeoutError as error:
-                raise SSEError("timeout", f"sse did not answer in {config().CONFIRM_TIMEOUT} s") from error
+                raise SSEError(
+                    "timeout", f"it was sent, and sse did not answer in {config().CONFIRM_TIMEOUT} s"
+                ) from error
             except OSError as error:
                 raise _failure(error) from error
         return _ack(answer)

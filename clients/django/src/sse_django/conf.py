@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field, fields
 from functools import cache
 from typing import Any
@@ -11,6 +12,8 @@ from django.core.signals import setting_changed
 
 SOCKET_MAX = 98
 """The longest path of a Unix socket that sse takes."""
+ROLES_MAX = 64
+"""So many different roles does sse know at a time."""
 KEY_MIN = 32
 """The shortest key for HS256 (RFC 7518 section 3.2)."""
 
@@ -25,14 +28,18 @@ class Config:
     """What events are handed to; ``sse_django.backends.MemoryBackend`` keeps them in ``sse_django.outbox``."""
     RAISE: bool = False
     """Whether an event that could not be sent raises ``SSEError`` instead of being logged and counted."""
-    TIMEOUT: float = 0.1
-    """Seconds that a send may wait while sse's socket is full; 0: none."""
+    RESYNC: bool = True
+    """Whether pages are told to reload, once sse is there again, when events to it were lost."""
+    TIMEOUT: float = 0.5
+    """Seconds that a send may wait while sse's socket is full; 0: none. In an event loop it waits 0.05 at most."""
     CONFIRM_TIMEOUT: float = 1.0
     """Seconds that ``confirm=True`` waits for the answer."""
     MAX_BYTES: int = 204_800
     """The longest datagram: the ``--datagram`` of sse."""
     ROLES: str = "sse_django.roles.group_names"
     """A function of a user that gives the names of its roles."""
+    ROLE_NAMES: tuple[str, ...] = ()
+    """If given, sse is told of no other roles than these: it knows 64 different ones at a time."""
     EVENTS: bool = True
     """Whether models registered in ``sse_events.py`` send events by themselves."""
     WATCH: bool = True
@@ -47,8 +54,8 @@ class Config:
     """A line of the ``--ticket-key-file``, with which tickets are signed; empty: there are no tickets."""
     TICKET_SECONDS: int = 60
     """How long a ticket opens a stream."""
-    STREAM_SECONDS: int = 0
-    """How long a stream opened by a ticket lasts; 0: until it is closed or revoked."""
+    STREAM_SECONDS: int = 3600
+    """How long a stream opened by a ticket lasts, until the page must get another ticket; 0: until it is revoked."""
     URL: str = "http://127.0.0.1:8090/api/v1/sse"
     """Where ``manage.py sse_stats`` asks: ``--listen`` and ``--prefix``."""
     TOKEN_MODELS: tuple[str, ...] = field(default=("authtoken.Token", "knox.AuthToken"))
@@ -64,7 +71,10 @@ def config() -> Config:
     given = getattr(settings, "SSE", {})
     if not isinstance(given, dict):
         return Config()  # E001
-    return Config(**{name: value for name, value in given.items() if name in NAMES})
+    known = {name: value for name, value in given.items() if name in NAMES}
+    if isinstance(known.get("SOCKET"), os.PathLike):
+        known["SOCKET"] = os.fspath(known["SOCKET"])
+    return Config(**known)
 
 
 def _changed(*, setting: str, **_: Any) -> None:

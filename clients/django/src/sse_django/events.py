@@ -5,10 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
+from django.contrib.auth import get_user_model
+from django.core.exceptions import ValidationError
 from django.core.serializers.json import DjangoJSONEncoder
+from django.db.models import CharField, UUIDField
 from django.db.models.manager import BaseManager
 
 if TYPE_CHECKING:
@@ -73,15 +77,36 @@ class To:
 
 
 def user_id(user: Any) -> str:
-    """Return the id by which sse knows a user: of a model's instance its ``pk``, else what was given."""
-    text = str(getattr(user, "pk", user))
-    if user is None or text == "None" or _REFUSED.search(text) or not 1 <= len(text.encode()) <= NAME_MAX:
+    """Return the id by which sse knows a user, who is given as an instance or by the id.
+
+    An instance of another model is an error: its id would be that of some user. Ids are taken as the user model has
+    them: ``"7"`` is 7, and a UUID may be written in any way.
+    """
+    model: Any = get_user_model()
+    meta = getattr(user, "_meta", None)  # simplejwt's TokenUser has None
+    if meta is not None and not isinstance(user, model):
+        raise SSEError("audience", f"not a user: {user!r} is a {meta.label}")
+    key = getattr(user, "pk", user) if meta is None else getattr(user, model._meta.pk.attname)
+    if isinstance(key, bool) or not isinstance(key, (int, str, UUID)):
+        raise SSEError("audience", f"not a user, and no id of one: {user!r}")
+    if isinstance(key, UUID) and not isinstance(model._meta.pk, (UUIDField, CharField)):
+        raise SSEError("audience", f"not the id of a user: {user!r}")  # int(UUID) is some number
+    if meta is not None or not hasattr(user, "pk"):  # else it is of no model, as the users of simplejwt
+        try:
+            key = model._meta.pk.to_python(key)
+        except ValidationError as error:
+            raise SSEError("audience", f"not the id of a user: {user!r}") from error
+    text = str(key)
+    if _REFUSED.search(text) or not 1 <= len(text.encode()) <= NAME_MAX:
         raise SSEError("audience", f"not a user: {user!r}")
     return text
 
 
-def role_name(name: str) -> str:
-    """Return the role by which sse knows a group: its name, or, if sse would not take that, most of it and a hash."""
+def role_name(role: Any) -> str:
+    """Return the role by which sse knows a group or its name: if sse would not take that, most of it and a hash."""
+    name = getattr(role, "name", role)
+    if not isinstance(name, str) or not name:
+        raise SSEError("audience", f"not a role: {role!r}")
     plain = _REFUSED.sub("?", name)
     if plain == name and len(name.encode()) <= NAME_MAX:
         return name
@@ -89,7 +114,8 @@ def role_name(name: str) -> str:
     return plain.encode()[: NAME_MAX - len(mark)].decode(errors="ignore") + mark
 
 
-def _each(value: Any) -> Iterable[Any]:
+def each(value: Any) -> Iterable[Any]:
+    """Return one thing or several, as an iterable of things."""
     if isinstance(value, BaseManager):
         return value.all()
     one = isinstance(value, (str, bytes)) or hasattr(value, "pk") or not hasattr(value, "__iter__")
@@ -97,12 +123,12 @@ def _each(value: Any) -> Iterable[Any]:
 
 
 def audience(users: Any = (), roles: Any = (), *, everybody: bool = False, excepted: Any = ()) -> To:
-    """Return an audience of users (instances or ids; ``None`` is nobody), role names, and users left out."""
+    """Return an audience: users (instances or ids), roles (groups or names), users left out. ``None`` is nobody."""
     return To(
-        tuple(dict.fromkeys(user_id(user) for user in _each(users) if user is not None)),
-        tuple(dict.fromkeys(role_name(role) for role in _each(roles) if role)),
+        tuple(dict.fromkeys(user_id(user) for user in each(users) if user is not None)),
+        tuple(dict.fromkeys(role_name(role) for role in each(roles) if role is not None)),
         everybody,
-        tuple(dict.fromkeys(user_id(user) for user in _each(excepted) if user is not None)),
+        tuple(dict.fromkeys(user_id(user) for user in each(excepted) if user is not None)),
     )
 
 
@@ -123,19 +149,40 @@ class Event:
         """
         made: bytes | None = vars(self).get("_line")
         if made is None:
-            made = vars(self)["_line"] = self._made()
+            made = vars(self)["_line"] = self._what() + self._whom()
         return made
 
-    def _made(self) -> bytes:
-        if not isinstance(self.name, str) or not _NAME.match(self.name):
-            raise SSEError("name", f"an event's name is 1 to 64 of A-Z a-z 0-9 _ . : -, not {self.name!r}")
+    def split(self, most: int) -> list[Event]:
+        """Return events of at most so many bytes, for a part of the users each.
+
+        One that is for roles too stays as it is: who has a role and is a user of another part would get it twice.
+        """
+        users = self.to.users
+        if len(self.line) <= most or self.to.everybody or self.to.roles or len(users) < 2 or len(self._what()) > most:
+            return [self]
+        parts: list[Event] = []
+        for some in (users[: len(users) // 2], users[len(users) // 2 :]):
+            part = Event(self.name, self.data, replace(self.to, users=some))
+            vars(part)["_said"] = self._what()
+            parts += part.split(most)
+        return parts
+
+    def _what(self) -> bytes:
+        said: bytes | None = vars(self).get("_said")
+        if said is None:
+            if not isinstance(self.name, str) or not _NAME.match(self.name):
+                raise SSEError("name", f"an event's name is 1 to 64 of A-Z a-z 0-9 _ . : -, not {self.name!r}")
+            said = vars(self)["_said"] = dumps({"event": self.name, "data": self.data})[:-1]
+        return said
+
+    def _whom(self) -> bytes:
         to: Any = "all"
         if not self.to.everybody:
             to = {key: list(names) for key, names in (("users", self.to.users), ("roles", self.to.roles)) if names}
-        body: dict[str, Any] = {"event": self.name, "data": self.data, "to": to}
+        whom: dict[str, Any] = {"to": to}
         if self.to.excepted:
-            body["except"] = {"users": list(self.to.excepted)}
-        return dumps(body)
+            whom["except"] = {"users": list(self.to.excepted)}
+        return b"," + dumps(whom)[1:]
 
 
 @dataclass(frozen=True)

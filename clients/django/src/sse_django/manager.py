@@ -17,6 +17,7 @@ from django.utils.module_loading import import_string
 from .backends import line_of
 from .conf import config
 from .events import Ack, Event, Operation, SSEError, To, audience, user_id
+from .recovery import OUTAGES, recovery
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from .backends import Backend
 
 logger = logging.getLogger("sse_django")
-OUTAGES = frozenset(("missing", "forbidden", "full", "socket", "timeout"))
-"""What ends when an event is sent again; the others are mistakes."""
 QUIET_S = 60.0
 """A failure of one kind is logged at once, and then once in so many seconds, with a count."""
 
@@ -75,7 +74,7 @@ class Report:
             speaks = spoke is None or now - spoke >= QUIET_S
             if speaks:
                 self._spoke[reason] = now
-                self._out |= {reason} & OUTAGES
+                self._out |= {reason} & (OUTAGES | {"timeout"})
         if speaks:
             known = isinstance(error, SSEError)
             text = str(error) if known else repr(error)
@@ -101,30 +100,39 @@ def fail(error: Exception, items: int = 1) -> None:
         raise error
 
 
+def send_now(items: Sequence[Event | Operation]) -> None:
+    """Hand these to the backend now; raise what it raises."""
+    _backend().send(items)
+
+
 def deliver(items: Sequence[Event | Operation]) -> None:
     """Hand these to the backend now. What fails is logged and counted; it raises only if ``SSE["RAISE"]``."""
-    good = [item for item in items if _is_good(item)]
+    good = [part for item in items for part in _good(item)]
     if not good:
         return
     try:
-        _backend().send(good)
+        send_now(good)
     except Exception as error:
         unsent = getattr(error, "unsent", 0) or len(good)
         if unsent < len(good):
             report.sent(len(good) - unsent)
+        if getattr(error, "reason", "") in OUTAGES:
+            recovery.lost(good)
         fail(error, unsent)
     else:
         report.sent(len(good))
 
 
-def _is_good(item: Event | Operation) -> bool:
-    """Whether sse would take it: one that it would not must not keep the others from being sent."""
+def _good(item: Event | Operation) -> Sequence[Event | Operation]:
+    """Return it in parts that sse takes, or nothing: one that it would not must not keep the others from being sent."""
     try:
-        line_of(item)
+        parts = item.split(config().MAX_BYTES) if isinstance(item, Event) else [item]
+        for part in parts:
+            line_of(part)
     except Exception as error:
         fail(error)
-        return False
-    return True
+        return []
+    return parts
 
 
 def deliver_after_commit(make: Callable[[], Sequence[Event | Operation]], using: str | None = None) -> None:
@@ -157,60 +165,76 @@ class SSEManager:
     unless ``SSE["RAISE"]`` says so: what is not sent is logged on ``sse_django`` and counted in ``counts()``.
 
     ``confirm=True`` sends at once, also within a transaction, waits for sse's answer, and returns it; or None, if
-    there is none.
+    there is none. ``using`` names the database whose transaction it is, if that is not the default one.
     """
 
     def send(
         self,
         event: str,
-        data: Any = None,
-        to: To | None = None,
+        data: Any,
+        to: To,
         *,
         confirm: bool = False,
         using: str | None = None,
     ) -> Ack | None:
         """Send an event to an audience (see ``audience``). All the others come down to this one."""
-        return self._pass(lambda: Event(event, data, to or To()), confirm=confirm, using=using)
+        return self._pass(lambda: Event(event, data, to), confirm, using)
 
-    def send_to_user(self, user: Any, event: str, data: Any = None, *, confirm: bool = False) -> Ack | None:
+    def send_to_user(
+        self, user: Any, event: str, data: Any = None, *, confirm: bool = False, using: str | None = None
+    ) -> Ack | None:
         """Send to all streams of a user: an instance or its id."""
-        return self._pass(lambda: Event(event, data, audience(users=(user,))), confirm=confirm)
+        return self._pass(lambda: Event(event, data, audience(users=(user,))), confirm, using)
 
-    def send_to_users(self, users: Iterable[Any], event: str, data: Any = None, *, confirm: bool = False) -> Ack | None:
+    def send_to_users(
+        self, users: Iterable[Any], event: str, data: Any = None, *, confirm: bool = False, using: str | None = None
+    ) -> Ack | None:
         """Send to several users: instances, ids, a queryset."""
-        return self._pass(lambda: Event(event, data, audience(users=users)), confirm=confirm)
+        return self._pass(lambda: Event(event, data, audience(users=users)), confirm, using)
 
     def send_to_role(
-        self, role: str, event: str, data: Any = None, *, exclude: Any = (), confirm: bool = False
+        self,
+        role: Any,
+        event: str,
+        data: Any = None,
+        *,
+        exclude: Any = (),
+        confirm: bool = False,
+        using: str | None = None,
     ) -> Ack | None:
-        """Send to everybody who has a role, but not to the users in ``exclude``."""
-        return self._pass(lambda: Event(event, data, audience(roles=(role,), excepted=exclude)), confirm=confirm)
+        """Send to everybody who has a role (a group, or a name), but not to the users in ``exclude``."""
+        return self._pass(lambda: Event(event, data, audience(roles=role, excepted=exclude)), confirm, using)
 
-    def broadcast(self, event: str, data: Any = None, *, exclude: Any = (), confirm: bool = False) -> Ack | None:
+    def broadcast(
+        self, event: str, data: Any = None, *, exclude: Any = (), confirm: bool = False, using: str | None = None
+    ) -> Ack | None:
         """Send to everybody who is online, but not to the users in ``exclude``."""
-        return self._pass(lambda: Event(event, data, audience(everybody=True, excepted=exclude)), confirm=confirm)
+        return self._pass(lambda: Event(event, data, audience(everybody=True, excepted=exclude)), confirm, using)
 
-    def revoke(self, user: Any = None, *, sid: str = "", confirm: bool = False) -> Ack | None:
+    def revoke(self, user: Any = None, *, sid: str = "", confirm: bool = False, using: str | None = None) -> Ack | None:
         """End all streams of a user, or those of one session, and let nobody in on an older answer or ticket."""
         if (user is None) == (not sid):
             raise TypeError("revoke() takes a user or a sid")
         return self._pass(
-            lambda: Operation("revoke", user="" if user is None else user_id(user), sid=sid), confirm=confirm
+            lambda: Operation("revoke", user="" if user is None else user_id(user), sid=sid), confirm, using
         )
 
-    def refresh(self, user: Any, *, confirm: bool = False) -> Ack | None:
-        """Have sse ask again who this user is and which roles it has, for the streams that are open."""
-        return self._pass(lambda: Operation("refresh", user=user_id(user)), confirm=confirm)
+    def refresh(self, user: Any, *, confirm: bool = False, using: str | None = None) -> Ack | None:
+        """Have sse ask again who this user is and which roles it has, for the streams that were opened by tokens.
+
+        Those opened by tickets stay as they are: ``roles_changed`` sees to both.
+        """
+        return self._pass(lambda: Operation("refresh", user=user_id(user)), confirm, using)
 
     def ping(self) -> Ack | None:
         """Ask sse whether it is there; the answer has the newest id and the number of streams."""
-        return self._pass(lambda: Operation("ping"), confirm=True)
+        return self._pass(lambda: Operation("ping"), confirm=True, using=None)
 
     def counts(self) -> dict[str, int]:
         """Return what this process has sent, and by reason what it has not."""
         return dict(report.counts)
 
-    def _pass(self, make: Callable[[], Event | Operation], *, confirm: bool, using: str | None = None) -> Ack | None:
+    def _pass(self, make: Callable[[], Event | Operation], confirm: bool, using: str | None) -> Ack | None:
         try:
             item = make()
             _ = item.line

@@ -6,12 +6,13 @@ import copy
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from django.apps import apps
-from django.core.exceptions import FieldDoesNotExist
+from django.contrib.auth import get_user_model
+from django.core.exceptions import FieldDoesNotExist, ImproperlyConfigured
 from django.db import models, transaction
 from django.db.models.signals import post_delete, post_save, pre_delete, pre_save
 
 from .conf import config
-from .events import Event, Operation, To, audience
+from .events import Event, Operation, To, audience, each
 from .manager import deliver_after_commit, fail
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from django.db.models import Manager, Model, QuerySet
 
 _BEFORE = "_sse_django_before"
+_DELETED = "_sse_django_deleted"
+_EVENTS = ("created", "updated", "deleted")
 _BATCH = 500
 """Rows asked for at a time by the helpers: databases limit the parameters of a query."""
 
@@ -50,7 +53,7 @@ class ModelEvents:
 
     name: ClassVar[str] = ""
     """What stands before the dot; if empty, the model's name."""
-    events: ClassVar[Sequence[str]] = ("created", "updated", "deleted")
+    events: ClassVar[Sequence[str]] = _EVENTS
     fields: ClassVar[Mapping[str, str]] = {}
     """The payload: names, and the dotted path from the instance to each value. If empty: ``{"estimate_id": pk}``."""
     roles: ClassVar[Sequence[str]] = ()
@@ -60,12 +63,16 @@ class ModelEvents:
     audience_fields: ClassVar[Sequence[str]] = ()
     """Fields on which ``audience`` depends, beside ``users``. If one changes, who was told before is told too."""
 
+    inherited = False
+    """It was registered for an abstract parent of the model."""
+
     def __init__(self, model: type[Model]) -> None:
         self.model = model
+        self._check()
         self.label = self.name or model._meta.model_name or ""
         first_names = [path.split(".")[0] for path in self.users]
         self.depends = tuple(self._attnames([*first_names, *self.audience_fields]))
-        self.paths = tuple(self._without_query(path) for path in self.users)
+        self.paths = tuple(self._checked(path) for path in self.users)
         followed = [*self.paths, *(path.rpartition(".")[0] for path in self.fields.values())]
         self.related = tuple(dict.fromkeys(filter(None, map(self._related, followed))))
 
@@ -83,6 +90,22 @@ class ModelEvents:
             found.extend(value.all() if isinstance(value, models.Manager) else [value])
         return audience(users=found, roles=self.roles)
 
+    def _check(self) -> None:
+        """Find what would only show when the first event is lost."""
+        for name in ("events", "roles", "users", "audience_fields"):
+            if isinstance(getattr(self, name), str):
+                self._wrong(f"{name} must be a list, not {getattr(self, name)!r}")
+        for event in self.events:
+            if event not in _EVENTS:
+                self._wrong(f"events has {event!r}, and there are {', '.join(_EVENTS)}")
+        for path in (*self.users, *self.fields.values(), *self.audience_fields):
+            first = path.split(".")[0]
+            if not hasattr(self.model, first):
+                self._wrong(f"{self.model._meta.label} has no {first!r}")
+
+    def _wrong(self, what: str) -> None:
+        raise ImproperlyConfigured(f"{type(self).__name__}: {what}")
+
     def _column(self, name: str) -> Any:
         """Return the field of this name if it is a column of the model, else None."""
         try:
@@ -95,11 +118,15 @@ class ModelEvents:
         columns = (self._column(name) for name in names)
         return dict.fromkeys(column.attname for column in columns if column is not None)
 
-    def _without_query(self, path: str) -> str:
+    def _checked(self, path: str) -> str:
         """Return ``foreman_id`` for ``foreman``: the id is all that is needed, and it is there."""
         column = self._column(path)
-        by_key = column is not None and column.is_relation and column.target_field.primary_key
-        return column.attname if by_key else path
+        if column is None or not column.is_relation:
+            return path
+        if not issubclass(column.related_model, get_user_model()):
+            label = column.related_model._meta.label
+            self._wrong(f"users has {path!r}, which leads to {label}: that is no user; perhaps '{path}.user'?")
+        return str(column.attname) if column.target_field.primary_key else path
 
     def _related(self, path: str) -> str:
         """Return as much of a path as leads to rows of other tables, for ``prefetch_related``."""
@@ -131,24 +158,45 @@ def register(*registered: type[Model]) -> Callable[[_E], _E]:
 
     def wrap(cls: _E) -> _E:
         for model in registered:
-            registry[model] = cls(model)
-            for derived in [model, *apps.get_models()]:
-                if issubclass(derived, model):
-                    _connect(model, derived)
+            family = [one for one in apps.get_models() if issubclass(one, model)]
+            if not model._meta.abstract:
+                registry[model] = cls(model)
+            for heir in family if model._meta.abstract else ():
+                if heir._meta.concrete_model is heir and not _is_named(heir):
+                    registry[heir] = cls(heir)
+                    registry[heir].inherited = True
+            for derived in family:
+                _connect(derived)
         return cls
 
     return wrap
 
 
-def _connect(model: type[Model], derived: type[Model]) -> None:
+def _is_named(model: type[Model]) -> bool:
+    """Whether it was registered itself: what an abstract parent is registered for is not asked then."""
+    return model in registry and not registry[model].inherited
+
+
+def _connect(derived: type[Model]) -> None:
     """Connect by class: a handler for all models would cost every other model its fast deletes."""
     key = "sse_django.models"  # once, also where both a model and its parent are registered
-    if registry[model].depends:
+    if events_of(derived).depends:
         pre_save.connect(_pre_save, sender=derived, dispatch_uid=key)
     post_save.connect(_post_save, sender=derived, dispatch_uid=key)
-    if derived._meta.concrete_model is model._meta.concrete_model:
+    if derived._meta.concrete_model in registry:  # else its parent's row says so
         pre_delete.connect(_pre_delete, sender=derived, dispatch_uid=key)
         post_delete.connect(_post_delete, sender=derived, dispatch_uid=key)
+
+
+def _speaks_for_itself(instance: Any, using: str) -> bool:
+    """Whether the row is a part of one of a derived model that is registered, too."""
+    model = type(instance)._meta.concrete_model
+    return any(
+        heir._meta.concrete_model is not model
+        and issubclass(heir, model)
+        and heir._base_manager.using(using).filter(pk=instance.pk).exists()
+        for heir in registry
+    )
 
 
 def events_of(model: type[Model]) -> ModelEvents:
@@ -181,15 +229,23 @@ def _snapshot(instance: Any) -> Any:
     return made
 
 
-def _as_stored(instance: Any, update_fields: Any, using: str | None) -> None:
-    """Undo what was changed in an instance and not saved."""
-    saved = {*update_fields}
-    fields = instance._meta.concrete_fields
-    names = [f.attname for f in fields if not f.primary_key and not {f.name, f.attname} & saved]
-    names = [name for name in names if name in vars(instance)]
-    rows = type(instance)._base_manager.using(using).filter(pk=instance.pk)
-    for name, value in (rows.values(*names).first() or {}).items() if names else ():
-        setattr(instance, name, value)
+def _copied(instance: Any) -> Any:
+    """Return a snapshot, or None if the instance holds what can't be copied."""
+    return _guarded(lambda: _snapshot(instance))
+
+
+def _as_stored(instances: Sequence[Any], update_fields: Any, using: str | None) -> None:
+    """Undo what was changed in instances of one model and not saved, and fill in what the database computed."""
+    model = type(instances[0])
+    fields = [field for field in model._meta.concrete_fields if not field.primary_key]
+    saved = {field.attname for field in fields if {field.name, field.attname} & {*update_fields}}
+    computed = {name for name in saved if any(name not in vars(one) for one in instances)}  # by an expression
+    names = [field.attname for field in fields if field.attname not in saved - computed]
+    stored = _values(model, names, [one.pk for one in instances], using) if names else {}
+    for one in instances:
+        for name, value in zip(names, stored.get(_key(one), ()), strict=False):
+            if name in vars(one) or name in computed:
+                setattr(one, name, value)
 
 
 def _earlier(events: ModelEvents, instance: Any, values: Sequence[Any]) -> Any:
@@ -203,8 +259,13 @@ def _earlier(events: ModelEvents, instance: Any, values: Sequence[Any]) -> Any:
 
 
 def _pre_save(sender: type[Model], instance: Any, *, raw: bool, using: str, update_fields: Any, **_: Any) -> None:
-    events = events_of(sender)
     vars(instance).pop(_BEFORE, None)
+    _guarded(lambda: _remember(sender, instance, raw, using, update_fields))
+
+
+def _remember(sender: type[Model], instance: Any, raw: bool, using: str, update_fields: Any) -> None:
+    """Find out who was told of it before."""
+    events = events_of(sender)
     if raw or not config().EVENTS or not events.depends or "updated" not in events.events:
         return
     key: Any = sender._meta.pk
@@ -225,19 +286,24 @@ def _post_save(
     sender: type[Model], instance: Any, *, created: bool, raw: bool, using: str, update_fields: Any, **_: Any
 ) -> None:
     before = vars(instance).pop(_BEFORE, None)
+    event = "created" if created else "updated"
     if not raw:
-        _send(events_of(sender), "created" if created else "updated", [(instance, before)], using, update_fields)
+        _guarded(lambda: _send(events_of(sender), event, [(instance, before)], using, update_fields))
 
 
-def _pre_delete(sender: type[Model], instance: Any, **_: Any) -> None:
+def _pre_delete(sender: type[Model], instance: Any, *, using: str, **_: Any) -> None:
     """Make the event while what belongs to the instance is still there."""
     events = events_of(sender)
+
+    def make() -> Event | None:
+        return None if _speaks_for_itself(instance, using) else events.make(_snapshot(instance), "deleted")
+
     if config().EVENTS and "deleted" in events.events:
-        vars(instance)[_BEFORE] = _guarded(lambda: events.make(_snapshot(instance), "deleted"))
+        vars(instance)[_DELETED] = _guarded(make)
 
 
 def _post_delete(instance: Any, *, using: str, **_: Any) -> None:
-    event = vars(instance).pop(_BEFORE, None)
+    event = vars(instance).pop(_DELETED, None)
     if event is not None:
         deliver_after_commit(lambda: [event], using)
 
@@ -251,12 +317,14 @@ def _send(
     """
     if event not in events.events or not config().EVENTS:
         return
-    copies = [(_snapshot(instance), before) for instance, before in pairs]
+    taken = ((_copied(instance), before) for instance, before in pairs)
+    copies = [pair for pair in taken if pair[0] is not None]
+    if not copies:
+        return
 
     def make() -> list[Event | Operation]:
         if update_fields is not None:
-            for one, _ in copies:
-                _as_stored(one, update_fields, using)
+            _as_stored([one for one, _ in copies], update_fields, using)
         if len(copies) > 1:
             models.prefetch_related_objects(
                 [one for pair in copies for one in pair if one is not None], *events.related
@@ -270,39 +338,55 @@ def _send(
 # ---- what Django saves without a signal ----
 
 
-def notify(event: str, instances: Iterable[Any], *, using: str | None = None) -> None:
-    """Say of instances of one model that they were ``created``, ``updated`` or ``deleted``."""
-    all_of_them = [instance for instance in instances if instance.pk is not None]
-    if all_of_them:
-        _send(events_of(type(all_of_them[0])), event, [(one, None) for one in all_of_them], using)
+def notify(event: str, instances: Any, *, using: str | None = None) -> None:
+    """Say of an instance, or of several of one model, that it was ``created``, ``updated`` or ``deleted``.
+
+    It is said after the commit of the database that they come from, or of the one named by ``using``.
+    """
+    if event not in _EVENTS:
+        raise ValueError(f"notify() takes one of {', '.join(_EVENTS)}, not {event!r}")
+    changed = [instance for instance in each(instances) if instance.pk is not None]
+    if changed:
+        _send(events_of(type(changed[0])), event, [(one, None) for one in changed], using or changed[0]._state.db)
 
 
-def bulk_create(objects: Manager[_M] | QuerySet[_M], instances: Iterable[_M], **options: Any) -> list[_M]:
+def bulk_create(
+    objects: Manager[_M] | QuerySet[_M], instances: Iterable[_M], batch_size: int | None = None, **options: Any
+) -> list[_M]:
     """``objects.bulk_create(instances, **options)``, and say so.
 
-    Where the database does not tell the new ids (``ignore_conflicts``), nothing is said.
+    Where the database does not tell the new ids (``ignore_conflicts``), nothing is said. Which rows
+    ``update_conflicts`` has created and which it has changed, Django does not know: then call ``notify``.
     """
+    if options.get("update_conflicts"):
+        raise ValueError("with update_conflicts nobody knows what was created: call objects.bulk_create, and notify")
     events_of(objects.model)
     using = _written(objects)
-    made = objects.bulk_create(instances, **options)
+    made = objects.bulk_create(instances, batch_size, **options)
     if not options.get("ignore_conflicts"):
         notify("created", made, using=using)
     return made
 
 
 def bulk_update(
-    objects: Manager[_M] | QuerySet[_M], instances: Iterable[_M], fields: Sequence[str], **options: Any
+    objects: Manager[_M] | QuerySet[_M],
+    instances: Iterable[_M],
+    fields: Sequence[str],
+    batch_size: int | None = None,
 ) -> int:
-    """``objects.bulk_update(instances, fields, **options)``, and say so, also to who was told of them before."""
+    """``objects.bulk_update(instances, fields)``, and say so, also to who was told of them before."""
     changed = list(instances)
     if not changed:
         return 0
     events, using = events_of(objects.model), _written(objects)
     with transaction.atomic(using=using):
-        before = _values(events, objects.model, [one.pk for one in changed], using)
-        count = objects.bulk_update(changed, fields, **options)
-        pairs = [(one, _earlier(events, one, before[one.pk])) for one in changed if one.pk in before]
-        _send(events, "updated", pairs, using)
+        before = _values(objects.model, events.depends, [one.pk for one in changed], using)
+        count = objects.bulk_update(changed, fields, batch_size)
+        taken = (_copied(one) for one in changed if _key(one) in before)
+        now = [one for one in taken if one is not None]
+        if now:
+            _as_stored(now, fields, using)
+        _send(events, "updated", [(one, _earlier(events, one, before[_key(one)])) for one in now], using)
     return count
 
 
@@ -311,9 +395,9 @@ def update(rows: QuerySet[_M], **values: Any) -> int:
     events, using = events_of(rows.model), _written(rows)
     with transaction.atomic(using=using):
         keys = list(rows.using(using).values_list("pk", flat=True))
-        before = _values(events, rows.model, keys, using)
+        before = _values(rows.model, events.depends, keys, using)
         count = rows.update(**values) if keys else 0
-        for some in _batches(keys):
+        for some in _batches(keys if count > 0 else ()):
             now = rows.model._base_manager.using(using).filter(pk__in=some)
             _send(events, "updated", [(one, _earlier(events, one, before[one.pk])) for one in now], using)
     return count
@@ -330,11 +414,12 @@ def _batches(keys: Sequence[Any]) -> Iterable[Sequence[Any]]:
     return (keys[i : i + _BATCH] for i in range(0, len(keys), _BATCH))
 
 
-def _values(events: ModelEvents, model: Any, keys: Sequence[Any], using: str) -> dict[Any, Sequence[Any]]:
-    """Return by pk what the audience depends on, as it is in the database now."""
+def _key(instance: Any) -> Any:
+    """Return the pk as the database gives it, which may have been assigned as a text."""
+    return instance._meta.pk.to_python(instance.pk)
+
+
+def _values(model: Any, names: Sequence[str], keys: Sequence[Any], using: str | None) -> dict[Any, Sequence[Any]]:
+    """Return these fields by pk, as they are in the database now."""
     rows = model._base_manager.using(using)
-    return {
-        row[0]: row[1:]
-        for some in _batches(keys)
-        for row in rows.filter(pk__in=some).values_list("pk", *events.depends)
-    }
+    return {row[0]: row[1:] for some in _batches(keys) for row in rows.filter(pk__in=some).values_list("pk", *names)}

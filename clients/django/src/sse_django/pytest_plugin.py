@@ -11,8 +11,11 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def sse_outbox(settings: Any) -> Iterator[list[Any]]:
+def sse_outbox(request: pytest.FixtureRequest) -> Iterator[list[Any]]:
     """Return ``sse_django.outbox``, emptied. Events wait for a commit: see ``django_capture_on_commit_callbacks``."""
+    if not request.config.pluginmanager.has_plugin("django"):
+        pytest.fail("sse_outbox needs pytest-django: pip install pytest-django", pytrace=False)
+    settings = request.getfixturevalue("settings")
     from sse_django import outbox
 
     settings.SSE = {**getattr(settings, "SSE", {}), "BACKEND": "sse_django.backends.MemoryBackend", "RAISE": True}

@@ -13,13 +13,20 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
+def groups_field(user_model: Any) -> Any:
+    """Return the ``groups`` of a user model, or None if it has none, or something else by that name."""
+    return next((one for one in user_model._meta.many_to_many if one.name == "groups"), None)
+
+
 def group_names(user: Any) -> Iterable[str]:
     """Return the names of a user's groups, if the user model has any: the default."""
-    groups = getattr(user, "groups", None)
-    names: Iterable[str] = () if groups is None else groups.values_list("name", flat=True)
+    if getattr(user, "_meta", None) is None or groups_field(user) is None:
+        return ()
+    names: Iterable[str] = user.groups.values_list("name", flat=True)
     return names
 
 
 def roles_of(user: Any) -> list[str]:
     """Return the roles as sse is told them: by the function that the settings name, each at most 64 bytes."""
-    return [role_name(name) for name in import_string(config().ROLES)(user)]
+    names, known = import_string(config().ROLES)(user), config().ROLE_NAMES
+    return [role_name(name) for name in names if not known or name in known]

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from django.apps import apps
 from django.contrib.auth import get_user_model
-from django.contrib.auth.signals import user_logged_out
-from django.db.models.signals import m2m_changed, post_delete, post_save, pre_delete
+from django.contrib.auth.signals import user_logged_in, user_logged_out
+from django.db.models.signals import m2m_changed, post_delete, post_save, pre_delete, pre_save
 
 from .conf import config
-from .events import Operation, SSEError, user_id
+from .events import Operation, SSEError, each, user_id
 from .manager import SSEManager, deliver_after_commit, fail
+from .roles import groups_field
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from django.db.models import Model
 
 _LEFT = "_sse_django_left"
+_NAMED = "_sse_django_named"
 _SID = "_sse_django"
 
 
@@ -37,27 +39,26 @@ def token_sid(token: Any) -> str:
     return f"jti:{_digest(str(jti))}" if jti else ""
 
 
-def session_sid(session: Any, *, make: bool = False) -> str:
+def session_sid(session: Any) -> str:
     """Return the sid of the streams that tickets of a Django session opened.
 
-    It is kept in the session: the session's key changes with the password, and at a login.
+    It is put into the session at the login, because the session's key may change. A session that is older than this
+    app has none, and its key must do.
     """
     if session is None or not session.session_key:
         return ""
-    if make and _SID not in session:
-        session[_SID] = secrets.token_hex(12)
-    sid = session.get(_SID)
-    return f"session:{sid}" if sid else ""
+    return f"session:{session.get(_SID) or _digest(session.session_key)}"
 
 
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
-def roles_changed(users: Iterable[Any], using: str | None = None) -> None:
-    """Have sse learn the roles of these users anew. Call it where ``SSE["ROLES"]`` looks at more than groups.
+def roles_changed(users: Any, using: str | None = None) -> None:
+    """Have sse learn the roles of these users anew: instances or ids, one or many.
 
-    A ticket can't be asked about again, so with tickets the streams end, and come back with new ones.
+    Call it where ``SSE["ROLES"]`` looks at more than groups. A ticket can't be asked about again, so with tickets the
+    streams end, and come back with new ones.
     """
     _operate("revoke" if config().TICKET_KEY else "refresh", users, using)
 
@@ -69,11 +70,13 @@ def connect() -> None:
         post_save.connect(_user_saved, sender=model, dispatch_uid="sse_django.user_saved")
         if model._meta.concrete_model is user_model:
             post_delete.connect(_user_deleted, sender=model, dispatch_uid="sse_django.user_deleted")
+    user_logged_in.connect(_logged_in, dispatch_uid="sse_django.logged_in")
     user_logged_out.connect(_logged_out, dispatch_uid="sse_django.logged_out")
-    groups = getattr(user_model, "groups", None)
+    groups = groups_field(user_model)
     if groups is not None:
-        m2m_changed.connect(_groups_changed, sender=groups.through, dispatch_uid="sse_django.groups")
-        group = groups.rel.model
+        m2m_changed.connect(_groups_changed, sender=groups.remote_field.through, dispatch_uid="sse_django.groups")
+        group = groups.related_model
+        pre_save.connect(_group_named, sender=group, dispatch_uid="sse_django.group_named")
         post_save.connect(_group_saved, sender=group, dispatch_uid="sse_django.group_saved")
         pre_delete.connect(_group_leaves, sender=group, dispatch_uid="sse_django.group_leaves")
         post_delete.connect(_group_deleted, sender=group, dispatch_uid="sse_django.group_deleted")
@@ -92,8 +95,14 @@ def _derived(model: Any) -> list[Any]:
 
 
 def _user_saved(instance: Any, *, created: bool, using: str, update_fields: Any, **_: Any) -> None:
-    looked_at = update_fields is None or "is_active" in update_fields
-    if config().WATCH and not created and looked_at and not instance.is_active:
+    """End the streams of who was deactivated, or has a new password: that ends the sessions, too."""
+
+    def saved(name: str) -> bool:
+        return update_fields is None or name in update_fields
+
+    deactivated = saved("is_active") and not instance.is_active
+    new_password = saved("password") and getattr(instance, "_password", None) is not None  # Django keeps it for this
+    if config().WATCH and not created and (deactivated or (new_password and config().TICKET_KEY)):
         _operate("revoke", [instance.pk], using)
 
 
@@ -108,6 +117,12 @@ def _token_deleted(instance: Model, *, using: str, **_: Any) -> None:
         deliver_after_commit(lambda: [operation], using)
 
 
+def _logged_in(*, request: Any, **_: Any) -> None:
+    session = getattr(request, "session", None)
+    if config().TICKET_KEY and session is not None and _SID not in session:
+        session[_SID] = secrets.token_hex(12)
+
+
 def _logged_out(*, request: Any, **_: Any) -> None:
     sid = session_sid(getattr(request, "session", None))
     if config().WATCH and config().TICKET_KEY and sid:
@@ -116,7 +131,7 @@ def _logged_out(*, request: Any, **_: Any) -> None:
 
 def _operate(op: str, users: Iterable[Any], using: str | None) -> None:
     operations = []
-    for user in users:
+    for user in each(users):
         try:
             operations.append(Operation(op, user=user_id(user)))
         except SSEError as error:
@@ -128,7 +143,7 @@ def _groups_changed(instance: Any, *, action: str, reverse: bool, pk_set: Any, u
     if not config().WATCH:
         return
     if action == "pre_clear" and reverse:
-        _members(instance)
+        vars(instance)[_LEFT] = list(_members(instance, using))
     elif action == "post_clear" and reverse:
         roles_changed(vars(instance).pop(_LEFT, []), using)
     elif action in ("post_add", "post_remove") and pk_set:
@@ -137,19 +152,28 @@ def _groups_changed(instance: Any, *, action: str, reverse: bool, pk_set: Any, u
         roles_changed([instance], using)
 
 
-def _members(group: Any) -> None:
-    """Remember who is in a group that is about to lose them."""
-    vars(group)[_LEFT] = list(group.user_set.values_list("pk", flat=True))
+def _members(group: Any, using: str | None) -> Any:
+    rows: Any = get_user_model()._base_manager
+    return rows.using(using).filter(groups=group.pk).values_list("pk", flat=True)
 
 
-def _group_saved(instance: Any, *, created: bool, using: str, **_: Any) -> None:
-    if config().WATCH and not created:
-        roles_changed(instance.user_set.values_list("pk", flat=True), using)
+def _group_named(sender: type[Model], instance: Any, *, using: str, **_: Any) -> None:
+    """Remember its name: only another one is news to sse, and it may have many members."""
+    rows = sender._base_manager.using(using).filter(pk=instance.pk)
+    asks = config().WATCH and instance.pk is not None
+    vars(instance)[_NAMED] = rows.values_list("name", flat=True).first() if asks else None
 
 
-def _group_leaves(instance: Any, **_: Any) -> None:
+def _group_saved(instance: Any, *, using: str, update_fields: Any, **_: Any) -> None:
+    before = vars(instance).pop(_NAMED, None)
+    saved = update_fields is None or "name" in update_fields
+    if before is not None and saved and before != instance.name:
+        roles_changed(_members(instance, using), using)
+
+
+def _group_leaves(instance: Any, *, using: str, **_: Any) -> None:
     if config().WATCH:
-        _members(instance)
+        vars(instance)[_LEFT] = list(_members(instance, using))
 
 
 def _group_deleted(instance: Any, *, using: str, **_: Any) -> None:

@@ -17,6 +17,7 @@ from rest_framework.views import APIView
 
 from .conf import config
 from .events import user_id
+from .manager import QUIET_S
 from .roles import roles_of
 from .users import session_sid, token_sid
 
@@ -31,11 +32,22 @@ SCHEMES = ("Token", "Bearer")
 """What DRF's and Knox's tokens, and what simplejwt's stand behind: tried beside the scheme that sse sent."""
 
 
-class Unconfigured(APIException):
-    """Not 401 or 403, which would tell browsers to give up: sse takes it for a fault, and asks again."""
+class NoTickets(APIException):
+    """The site asks for what its settings do not provide."""
 
     status_code = 503
     default_code = "unconfigured"
+
+
+class NotSSE(APIException):
+    """Whoever asks has not the key that sse has, or there is none.
+
+    Not 401 or 403, which would tell browsers to give up: sse takes it for a fault, and asks again. Not 5xx: anybody may
+    ask, and the site's admins would get a mail each time.
+    """
+
+    status_code = 412
+    default_code = "not_sse"
 
 
 def authenticators() -> list[BaseAuthentication]:
@@ -62,10 +74,21 @@ def authenticate(request: Request) -> tuple[Any, Any]:
                 refusal = AuthenticationFailed()
                 continue
             if found is not None and found[0] is not None and found[0].is_authenticated:
-                if found[0].is_active:
+                if getattr(found[0], "is_active", True):
                     return found
                 refusal = AuthenticationFailed("User inactive or deleted.")
     raise refusal
+
+
+_complained: dict[str, float] = {}
+
+
+def _complain(text: str) -> None:
+    """Log it, but not as often as somebody asks."""
+    now = time.monotonic()
+    if now - _complained.get(text, -QUIET_S) >= QUIET_S:
+        _complained[text] = now
+        logger.error(text)
 
 
 class AuthView(APIView):
@@ -79,11 +102,11 @@ class AuthView(APIView):
 
     def get(self, request: Request) -> Response:
         if not config().AUTH_KEY:
-            logger.error("sse asks who a token belongs to, and SSE['AUTH_KEY'] is not set")
-            raise Unconfigured("SSE['AUTH_KEY'] is not set")
+            _complain("sse asks who a token belongs to, and SSE['AUTH_KEY'] is not set")
+            raise NotSSE("SSE['AUTH_KEY'] is not set")
         if not constant_time_compare(request.META.get("HTTP_X_SSE_KEY", ""), config().AUTH_KEY):
-            logger.error("X-SSE-Key is missing or wrong: is SSE['AUTH_KEY'] the line of sse's --auth-key-file?")
-            raise Unconfigured("X-SSE-Key is missing or wrong")
+            _complain("X-SSE-Key is missing or wrong: is SSE['AUTH_KEY'] the line of sse's --auth-key-file?")
+            raise NotSSE("X-SSE-Key is missing or wrong")
         try:
             user, token = authenticate(request)
         except (AuthenticationFailed, NotAuthenticated) as refusal:
@@ -107,14 +130,16 @@ class TicketView(APIView):
 
     def post(self, request: Request) -> Response:
         if not config().TICKET_KEY:
-            raise Unconfigured("SSE['TICKET_KEY'] is not set")
+            raise NoTickets("SSE['TICKET_KEY'] is not set")
+        if not getattr(request.user, "is_active", True):
+            raise AuthenticationFailed("User inactive or deleted.")
         ticket = make_ticket(request.user, sid=self._sid(request))
         answer = {"ticket": ticket, "expires_in": config().TICKET_SECONDS}
         return Response(answer, headers={"Cache-Control": "no-store"})
 
     def _sid(self, request: Request) -> str:
         session = getattr(request, "session", None)
-        return (token_sid(request.auth) if request.auth else "") or session_sid(session, make=True)
+        return (token_sid(request.auth) if request.auth else "") or session_sid(session)
 
 
 def make_ticket(user: Any, *, sid: str = "") -> str:
@@ -125,16 +150,16 @@ def make_ticket(user: Any, *, sid: str = "") -> str:
 def sign_ticket(subject: str, roles: list[str], *, sid: str = "") -> str:
     import jwt
 
-    now = int(time.time())
+    now = time.time()
     claims: dict[str, Any] = {
         "sub": subject,
         "roles": roles,
         "aud": "sse",
-        "iat": now,
-        "exp": now + config().TICKET_SECONDS,
+        "iat": int(now * 1000) / 1000,  # to the millisecond: a ticket made just after a revocation is good
+        "exp": int(now) + config().TICKET_SECONDS,
     }
     if sid:
         claims["sid"] = sid
     if config().STREAM_SECONDS:
-        claims["expire_at"] = now + config().STREAM_SECONDS
+        claims["expire_at"] = int(now) + config().STREAM_SECONDS
     return jwt.encode(claims, config().TICKET_KEY, algorithm="HS256")

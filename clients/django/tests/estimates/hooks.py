@@ -34,6 +34,11 @@ def staff(user: Any) -> list[str]:
     return ["staff"] if user.is_staff else []
 
 
+def groups(user: Any) -> list[str]:
+    """What a user model may have by that name."""
+    return list(user.groups)
+
+
 def no_roles(user: Any) -> list[str]:
     raise ZeroDivisionError(user)
 

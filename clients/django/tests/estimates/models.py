@@ -1,9 +1,10 @@
 """Estimates and projects, with what the events of the document need; and models as other sites have them."""
 
 import uuid
+from typing import ClassVar
 
 from django.conf import settings
-from django.contrib.auth.models import AbstractUser, User
+from django.contrib.auth.models import AbstractBaseUser, AbstractUser, BaseUserManager, User
 from django.db import models
 
 
@@ -90,6 +91,7 @@ class Work(models.Model):
 
     title = models.CharField(max_length=200)
     worker = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="+")
+    project = models.ForeignKey(Project, models.CASCADE, null=True)
 
     def __str__(self) -> str:
         return self.title
@@ -105,6 +107,33 @@ class Masonry(Work):
     """Speaks for itself."""
 
     bricks = models.IntegerField(default=1)
+
+
+class Permit(models.Model):
+    """Is no table: what is derived from it is registered by it."""
+
+    holder = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="+")
+
+    class Meta:
+        abstract = True
+
+    def __str__(self) -> str:
+        return str(self.pk)
+
+
+class CranePermit(Permit):
+    tons = models.IntegerField(default=1)
+
+
+class NightPermit(Permit):
+    hours = models.IntegerField(default=8)
+
+
+class NoisyNightPermit(NightPermit):
+    """The same rows, by another class."""
+
+    class Meta:
+        proxy = True
 
 
 class PersonalAccessTokenOfAPartnerCompany(models.Model):
@@ -123,6 +152,41 @@ class Person(AbstractUser):
 
     class Meta:
         swappable = "AUTH_USER_MODEL"
+
+
+class Team(models.Model):
+    """What a site may have in place of Django's groups."""
+
+    name = models.CharField(max_length=200)
+    colour = models.CharField(max_length=50, default="")
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Member(AbstractUser):
+    """A user whose groups know him by another name: see member_settings.py."""
+
+    groups = models.ManyToManyField(Team, related_name="crew")  # type: ignore[assignment]
+
+    class Meta:
+        swappable = "AUTH_USER_MODEL"
+
+
+class Loner(AbstractBaseUser):
+    """A user that has no groups, but something else by that name: see loner_settings.py."""
+
+    username = models.CharField(max_length=200, unique=True)
+    is_active = models.BooleanField(default=True)
+    objects: ClassVar = BaseUserManager()
+    USERNAME_FIELD = "username"
+
+    class Meta:
+        swappable = "AUTH_USER_MODEL"
+
+    @property
+    def groups(self) -> list[str]:
+        return ["manager"]
 
 
 if settings.AUTH_USER_MODEL == "auth.User":

@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from estimates.models import Delivery, Estimate, Masonry, Order, Parcel, Project, Shift, Work
+from estimates.models import Delivery, Estimate, Masonry, Order, Parcel, Permit, Project, Shift, Work
 from sse_django import ModelEvents, To, audience, register
 
 
@@ -67,3 +67,8 @@ class WorkEvents(ModelEvents):
 class MasonryEvents(ModelEvents):
     roles: ClassVar = ["mason"]
     fields: ClassVar = {"masonry": "pk", "bricks": "bricks"}
+
+
+@register(Permit)
+class PermitEvents(ModelEvents):
+    users: ClassVar = ["holder"]

@@ -62,14 +62,15 @@ def test_without_the_key_nobody_learns_anything_from_the_view(web: Web) -> None:
     headers = {"Authorization": f"Token {anna['drf']}"}
     for key in ({}, {"X-SSE-Key": "another"}):
         answer = web.http.get("/api/v1/sse/auth/", headers={**headers, **key})
-        assert answer.status_code == 503
+        assert answer.status_code == 412
         assert "user" not in answer.json()
 
 
 def test_a_wrong_key_puts_browsers_off_and_does_not_refuse_them(make_sse: MakeSse, web: Web) -> None:
     sse = make_sse(web, key="another")
     sse.puts_off(web.do(acts.person)["drf"])
-    sse.wait_log("msg=auth_failed reason=status status=503")
+    (line,) = sse.wait_log("msg=auth_failed reason=status status=412")
+    assert "--auth-key-file" in line, "it says what to look at"
 
 
 class Crew:

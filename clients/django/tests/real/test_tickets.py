@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
 
-from .harness import TICKET_KEY, TICKETS, secret, wait_for
+from .harness import TICKET_KEY, TICKETS, secret
 from .site import acts
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def web(ticket_web: Web) -> Web:
 
 @pytest.fixture
 def anna(web: Web) -> acts.Person:
-    """She is there before sse is: what changes about her in a second makes the tickets of that second void."""
+    """She is there before sse is, which hears nothing of her groups then."""
     return web.do(acts.person, "manager")
 
 
@@ -58,20 +59,10 @@ class Page:
     def join(self) -> Stream:
         return self.sse.join(self.ticket())
 
-    def join_when_let_in(self) -> Stream:
-        """After a revocation tickets of the same second do not count: the page fetches others."""
-
-        def join() -> Stream | None:
-            stream = self.sse.open(self.ticket())
-            if stream.status == 200:
-                stream.must_be_in()
-                return stream
-            stream.close()
-            return None
-
-        stream = wait_for(join, "a new ticket lets in")
-        assert stream is not None
-        return stream
+    def change_password(self) -> None:
+        """Django gives the session another key then."""
+        assert self.post("/new-password/").status_code == 204
+        self.csrf = self.http.cookies["csrftoken"]
 
     def leave(self) -> None:
         assert self.post("/leave/").status_code == 204
@@ -110,13 +101,43 @@ def test_logging_out_ends_the_streams_of_the_session(sse: Sse, page: Page, web: 
         stays.hears("news")
 
 
-def test_logging_out_ends_them_also_after_the_password_was_changed(page: Page) -> None:
-    """Django gives the session another key then."""
-    with page.join() as stream:
-        assert page.post("/new-password/").status_code == 204
-        page.csrf = page.http.cookies["csrftoken"]
+def test_two_tabs_that_ask_at_the_same_time_are_ended_by_the_same_logout(page: Page) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        tickets = [asked.result() for asked in [pool.submit(page.ticket) for _ in range(8)]]
+    streams = [page.sse.join(ticket) for ticket in tickets]
+    page.leave()
+    for stream in streams:
+        with stream:
+            stream.must_be_revoked()
+
+
+def test_a_new_password_ends_the_streams_of_all_sessions(page: Page, web: Web, anna: acts.Person) -> None:
+    """Those of other sessions come back no more; this one does, with the next ticket."""
+    elsewhere = Page(web, page.sse, anna["id"])
+    with page.join() as here, elsewhere.join() as there:
+        page.change_password()
+        here.must_be_revoked()
+        there.must_be_revoked()
+    assert elsewhere.post(TICKETS).status_code in (401, 403)
+    with page.join() as again:
         page.leave()
-        stream.must_be_revoked()
+        again.must_be_revoked()
+
+
+@pytest.mark.parametrize("times", [1, 20])
+def test_a_page_whose_streams_were_revoked_is_let_in_with_the_next_ticket(
+    sse: Sse, page: Page, anna: acts.Person, times: int
+) -> None:
+    """At once, however soon after it; and with no ticket that was made before."""
+    for _ in range(times):
+        old = page.ticket()
+        with page.join() as stream:
+            assert sse.op("revoke", user=str(anna["id"])) == 1
+            stream.must_be_revoked()
+        sse.refuses(old)
+        with page.join() as stream:
+            assert sse.publish("news") == 1
+            stream.hears("news")
 
 
 def test_a_change_of_groups_ends_a_stream_and_a_new_ticket_has_the_new_roles(
@@ -125,12 +146,12 @@ def test_a_change_of_groups_ends_a_stream_and_a_new_ticket_has_the_new_roles(
     with page.join() as stream:
         web.do(acts.join_group, anna["id"], "foreman")
         stream.must_be_revoked()
-    with page.join_when_let_in() as stream:
+    with page.join() as stream:
         assert sse.publish("for.foremen", roles=["foreman"]) == 1
         stream.hears("for.foremen")
         web.do(acts.leave_group, anna["id"], "foreman")
         stream.must_be_revoked()
-    with page.join_when_let_in():
+    with page.join():
         assert sse.publish("for.foremen", roles=["foreman"]) == 0
 
 

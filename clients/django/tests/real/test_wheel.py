@@ -79,9 +79,10 @@ def test_it_brings_django_and_drf_only(python: Path, tmp_path: Path) -> None:
 def readme_settings(socket: Path) -> str:
     """The settings as the README has them, for this socket."""
     text = (PACKAGE / "README.md").read_text()
-    begin = text.index("INSTALLED_APPS = [")
+    begin = text.index("INSTALLED_APPS += [")
     settings = text[begin : text.index("```", begin)]
-    return settings.replace("INSTALLED_APPS = [\n    ...,", "INSTALLED_APPS += [").replace("/tmp/sse.sock", str(socket))
+    assert "/tmp/sse.sock" in settings
+    return settings.replace("/tmp/sse.sock", str(socket))
 
 
 def test_a_new_project_by_the_readme_sends_an_event(python: Path, tmp_path: Path, sse: Sse) -> None:

@@ -21,4 +21,5 @@ class SSECommand(BaseCommand):
         try:
             return SocketBackend().confirm(item)
         except SSEError as error:
-            raise CommandError(f"{config().SOCKET}: {error}", returncode=1) from error
+            path = config().SOCKET
+            raise CommandError(str(error) if path in str(error) else f"{path}: {error}", returncode=1) from error
