@@ -58,7 +58,7 @@
  *   clock nothing.
  *
  * Sections
- *   spans, buffers - sets, tables, pools - hashes - json - http - sse - options - log - ring - journal -
+ *   spans, buffers - sets, tables, pools - hashes - json - http - sse - addresses - options - log - ring - journal -
  *   users, roles, sessions - connections - routing - delivery - authorities - tickets - the token
  *   file - questions - requests - datagrams - time - the system - sockets - server, loop, main
  */
@@ -1403,6 +1403,8 @@ static enum refusal http_header(struct span name, struct span value, struct http
 		http_connection(value, r);
 	} else if (span_is_nocase(name, "Expect")) {
 		f->unknown_expectation |= !span_is_nocase(value, "100-continue");
+	} else if (span_is_nocase(name, "X-Forwarded-For")) {
+		r->forwarded = value; /* a proxy that adds a line adds the last one */
 	} else if (span_is_nocase(name, "Access-Control-Request-Method")) {
 		r->preflight = true;
 	}
@@ -1904,12 +1906,132 @@ size_t sse_chunk(struct buf *b, struct span body)
 }
 
 /* ============================================================================================
+ * addresses: where a request comes from
+ *
+ * A proxy's word is taken only if the proxy is one of --trusted-proxy. It adds the address that it sees
+ * behind what the client sent in X-Forwarded-For, so the list is read from its end.
+ * ============================================================================================ */
+
+bool address_parse(struct span text, struct address *a)
+{
+	const char *colon = text.n > 0 ? memchr(text.p, ':', text.n) : NULL;
+	bool four = colon == NULL || memchr(colon + 1, ':', text.n - (size_t)(colon + 1 - text.p)) == NULL;
+	char host[INET6_ADDRSTRLEN] = "";
+	struct span port = text;
+
+	if (text.n > 0 && text.p[0] == '[') {
+		if (memchr(text.p, ']', text.n) == NULL)
+			return false;
+		port = span_from(text, 1);
+		text = span_cut(&port, ']');
+		if (port.n > 0 && port.p[0] != ':')
+			return false;
+		four = false;
+	} else if (four) {
+		text = span_cut(&port, ':');
+	}
+	if (text.n == 0 || text.n >= sizeof host || memchr(text.p, 0, text.n) != NULL)
+		return false;
+	memcpy(host, text.p, text.n);
+	memcpy(a->bytes, (uint8_t[12]){[10] = 0xff, [11] = 0xff}, 12);
+	return inet_pton(four ? AF_INET : AF_INET6, host, four ? a->bytes + 12 : a->bytes) == 1;
+}
+
+static bool address_is_four(const struct address *a)
+{
+	return memcmp(a->bytes, (uint8_t[12]){[10] = 0xff, [11] = 0xff}, 12) == 0;
+}
+
+void address_write(struct buf *b, const struct address *a)
+{
+	char text[INET6_ADDRSTRLEN];
+	bool four = address_is_four(a);
+
+	buf_text(b, inet_ntop(four ? AF_INET : AF_INET6, four ? a->bytes + 12 : a->bytes, text, sizeof text));
+}
+
+/* The address of a peer; false for one of a Unix socket. */
+static bool address_of(const struct sockaddr_storage *peer, struct address *a)
+{
+	const struct sockaddr_in *four = (const struct sockaddr_in *)(const void *)peer;
+	const struct sockaddr_in6 *six = (const struct sockaddr_in6 *)(const void *)peer;
+
+	memcpy(a->bytes, (uint8_t[12]){[10] = 0xff, [11] = 0xff}, 12);
+	if (peer->ss_family == AF_INET)
+		memcpy(a->bytes + 12, &four->sin_addr, 4);
+	else if (peer->ss_family == AF_INET6)
+		memcpy(a->bytes, &six->sin6_addr, 16);
+	return peer->ss_family == AF_INET || peer->ss_family == AF_INET6;
+}
+
+bool network_parse(struct span text, struct network *n)
+{
+	struct span bits = text, host = span_cut(&bits, '/');
+	int most;
+
+	*n = (struct network){.bits = -1};
+	if (span_is(text, "unix"))
+		return true;
+	if (!address_parse(host, &n->first) || (host.n < text.n && (bits.n == 0 || bits.n > 3)))
+		return false;
+	most = address_is_four(&n->first) ? 32 : 128;
+	if (host.n == text.n)
+		n->bits = most;
+	for (size_t i = 0; i < bits.n && host.n < text.n; i++) {
+		if (!is_digit(bits.p[i]))
+			return false;
+		n->bits = (i == 0 ? 0 : n->bits * 10) + (bits.p[i] - '0');
+	}
+	if (n->bits > most)
+		return false;
+	n->bits += 128 - most;
+	return true;
+}
+
+bool network_has(const struct network *n, const struct address *a)
+{
+	int whole = n->bits / 8, rest = n->bits % 8;
+
+	if (n->bits < 0 || memcmp(n->first.bytes, a->bytes, (size_t)whole) != 0)
+		return false;
+	return rest == 0 || ((n->first.bytes[whole] ^ a->bytes[whole]) >> (8 - rest)) == 0;
+}
+
+static bool networks_have(const struct network *networks, int count, const struct address *a)
+{
+	for (int i = 0; i < count; i++)
+		if (a == NULL ? networks[i].bits < 0 : network_has(&networks[i], a))
+			return true;
+	return false;
+}
+
+bool forwarded_for(struct span list, const struct network *proxies, int count, struct address *a)
+{
+	bool found = false;
+
+	while (list.n > 0) {
+		const char *comma = memrchr(list.p, ',', list.n);
+		struct span last = comma == NULL ? list : span_from(list, (size_t)(comma + 1 - list.p));
+		struct address one;
+
+		if (!address_parse(span_trim(last), &one))
+			return false;
+		*a = one;
+		found = true;
+		if (!networks_have(proxies, count, a))
+			return true;
+		list.n = comma == NULL ? 0 : (size_t)(comma - list.p);
+	}
+	return found; /* a proxy asks for itself */
+}
+
+/* ============================================================================================
  * options: one table (OPTIONS in sse.h) feeds flags, environment, file and --help
  * ============================================================================================ */
 
 enum option_type {
 	TYPE_ADDRESSES, TYPE_ORIGINS, TYPE_TEXT, TYPE_PREFIX, TYPE_URL, TYPE_WORD, TYPE_HOST, TYPE_MODE, TYPE_LEVEL,
-	TYPE_SYNC, TYPE_COUNT, TYPE_BYTES, TYPE_DURATION
+	TYPE_SYNC, TYPE_NETWORKS, TYPE_COUNT, TYPE_BYTES, TYPE_DURATION
 };
 
 /* Where a value came from; a higher one wins. */
@@ -1984,6 +2106,7 @@ static void option_takes(struct buf *b, const struct option *o)
 	switch (o->type) {
 	case TYPE_ADDRESSES:
 	case TYPE_ORIGINS:
+	case TYPE_NETWORKS:
 		buf_text(b, o->help);
 		return;
 	case TYPE_PREFIX:
@@ -2162,6 +2285,7 @@ static bool option_set(struct options *o, const struct option *row, const char *
 	void *field = (char *)o + row->offset;
 	int64_t *number = field;
 	struct sockaddr_storage address;
+	struct network network;
 	struct span host, path;
 	socklen_t bytes;
 
@@ -2170,6 +2294,8 @@ static bool option_set(struct options *o, const struct option *row, const char *
 		return address_read(value, &address, &bytes) && list_add(field, value, source);
 	case TYPE_ORIGINS:
 		return (value[0] == '\0' || origin_check(value)) && list_add(field, value, source);
+	case TYPE_NETWORKS:
+		return (value[0] == '\0' || network_parse(span_of(value), &network)) && list_add(field, value, source);
 	case TYPE_PREFIX:
 		*(const char **)field = value;
 		return value[0] == '\0' || (value[0] == '/' && value[strlen(value) - 1] != '/'
@@ -2224,8 +2350,8 @@ static bool option_take(struct options *o, const struct option *row, const char 
 	buf_text(error, ": got \"");
 	error_show(error, value);
 	buf_text(error, "\", takes ");
-	if ((row->type == TYPE_ADDRESSES || row->type == TYPE_ORIGINS) && list->count == MAX_LISTEN
-		&& list->source == source)
+	if ((row->type == TYPE_ADDRESSES || row->type == TYPE_ORIGINS || row->type == TYPE_NETWORKS)
+		&& list->count == MAX_LISTEN && list->source == source)
 		buf_text(error, "no more than 16 of them");
 	else
 		option_takes(error, row);
@@ -4226,12 +4352,104 @@ static void conn_dead(struct server *s, struct conn *c, enum close_reason why)
 		stream_leave(s, c, why);
 	else
 		s->count.closed[why]++;
-	c->abort = why == CLOSE_slow || why == CLOSE_stalled;
+	c->abort = why == CLOSE_slow || why == CLOSE_stalled || why == CLOSE_too_many;
 	c->state = CONN_DEAD;
 	set_remove(&s->dirty, conn_number(s, c));
 	set_remove(&s->unread, conn_number(s, c));
 	set_remove(&s->crowded, conn_number(s, c));
 	set_add(&s->dead, conn_number(s, c));
+}
+
+/* ---- where they come from ---- */
+
+/* What counts as one: whoever has an IPv6 address has all of its /64. */
+static struct address source_address(const struct address *a)
+{
+	struct address all = *a;
+
+	if (!address_is_four(a))
+		memset(all.bytes + 8, 0, 8);
+	return all;
+}
+
+static uint32_t address_hash(const struct server *s, const struct address *a)
+{
+	return hash_span(s->hash_key, (struct span){(const char *)a->bytes, sizeof a->bytes});
+}
+
+/* The connection counts for this address now. False if that has as many as it may. */
+static bool source_take(struct server *s, struct conn *c, const struct address *from)
+{
+	struct address address = source_address(from);
+	uint32_t hash = address_hash(s, &address), at = 0, i;
+
+	do
+		i = table_next(&s->sources_by_address, hash, &at);
+	while (i != 0 && memcmp(&s->sources[i].address, &address, sizeof address) != 0);
+	if (i != 0 && s->sources[i].connections >= s->opt.connections_per_address)
+		return false;
+	if (i == 0) {
+		i = s->sources_free != 0 ? s->sources_free : s->sources_top++;
+		if (s->sources_free != 0)
+			s->sources_free = s->sources[i].next_free;
+		s->sources[i] = (struct source){.hash = hash, .address = address};
+		table_add(&s->sources_by_address, i);
+	}
+	s->sources[i].connections++;
+	s->sources_of[conn_number(s, c)] = i;
+	return true;
+}
+
+static void source_leave(struct server *s, uint32_t number)
+{
+	uint32_t i = s->sources_of[number];
+
+	s->sources_of[number] = 0;
+	if (i == 0 || --s->sources[i].connections > 0)
+		return;
+	table_remove(&s->sources_by_address, i);
+	s->sources[i].next_free = s->sources_free;
+	s->sources_free = i;
+}
+
+/* May this address ask now? Then it has. */
+static bool pace_take(struct server *s, const struct address *from)
+{
+	struct address address = source_address(from);
+	int64_t share_us = 1000000 / s->opt.requests_per_address, now_us = s->now_ms * 1000;
+	uint32_t hash = address_hash(s, &address), at = 0, i;
+	struct pace *p;
+
+	do
+		i = table_next(&s->paces_by_address.table, hash, &at);
+	while (i != 0 && memcmp(&s->paces[i].address, &address, sizeof address) != 0);
+	if (i == 0) {
+		i = recent_take(&s->paces_by_address);
+		s->paces[i] = (struct pace){.hash = hash, .address = address};
+		table_add(&s->paces_by_address.table, i);
+	}
+	p = &s->paces[i];
+	if (p->until_us < now_us)
+		p->until_us = now_us;
+	if (p->until_us + share_us > now_us + 1000000)
+		return false;
+	p->until_us += share_us;
+	return true;
+}
+
+/* The peer of a connection; false for a Unix socket's, or if there is none any more. */
+static bool conn_peer(struct server *s, struct conn *c, struct address *a)
+{
+	struct sockaddr_storage peer = {0};
+	socklen_t bytes = sizeof peer;
+
+	return s->sys->getpeername((int)conn_number(s, c), (struct sockaddr *)&peer, &bytes) == 0 && address_of(&peer, a);
+}
+
+/* Does it matter where connections come from? */
+static bool sources_matter(const struct server *s)
+{
+	return s->proxy_count > 0 || s->opt.connections_per_address > 0 || s->opt.requests_per_address > 0;
 }
 
 void conn_reap(struct server *s)
@@ -4247,6 +4465,7 @@ void conn_reap(struct server *s)
 		s->sys->close((int)i);
 		hold_free(&c->in);
 		hold_free(&c->out);
+		source_leave(s, i);
 		set_remove(&s->open, i);
 		set_remove(&s->dead, i);
 		*c = (struct conn){0};
@@ -4256,12 +4475,20 @@ void conn_reap(struct server *s)
 struct conn *conn_open(struct server *s, int fd)
 {
 	struct conn *c = &s->conns[fd];
+	struct address peer;
+	bool known;
 
 	assert(c->state == CONN_FREE);
 	*c = (struct conn){.state = CONN_HEAD, .serial = ++s->serial, .since_ms = (uint32_t)s->now_ms};
 	set_add(&s->open, (uint32_t)fd);
 	c->shed = s->open.count > s->conns_soft;
 	s->count.connections++;
+	if (sources_matter(s)) {
+		known = conn_peer(s, c, &peer);
+		c->proxied = networks_have(s->proxies, s->proxy_count, known ? &peer : NULL);
+		if (known && !c->proxied && s->opt.connections_per_address > 0 && !source_take(s, c, &peer))
+			conn_dead(s, c, CLOSE_too_many);
+	}
 	return c;
 }
 
@@ -6509,6 +6736,7 @@ static void conn_reply(struct server *s, struct conn *c, struct span bytes)
 	memset(&c->u, 0, sizeof c->u);
 	c->state = c->keep_alive ? CONN_HEAD : CONN_CLOSING;
 	c->asked = true;
+	c->paced = false;
 	c->since_ms = (uint32_t)s->now_ms;
 	conn_write(s, c, bytes);
 	if (c->state == CONN_CLOSING && c->out == NULL)
@@ -6540,36 +6768,27 @@ static void conn_answer(struct server *s, struct conn *c, const struct http_requ
 	conn_reply(s, c, buf_view(b));
 }
 
-/* Where a connection comes from: "127.0.0.1:51234", or "unix". */
+/* Where a connection comes from: "127.0.0.1:51234", "unix", or what a trusted proxy says. */
 static void conn_from(struct server *s, struct conn *c, struct buf *b)
 {
-	struct sockaddr_storage address = {0};
-	socklen_t bytes = sizeof address;
-	char text[INET6_ADDRSTRLEN] = "?";
-	const void *host;
-	in_port_t port;
+	struct sockaddr_storage peer = {0};
+	socklen_t bytes = sizeof peer;
+	struct address address;
+	bool four;
 
-	if (s->sys->getpeername((int)conn_number(s, c), (struct sockaddr *)&address, &bytes) < 0
-		|| address.ss_family == AF_UNIX) {
-		buf_text(b, address.ss_family == AF_UNIX ? "unix" : "?");
-		return;
-	}
-	if (address.ss_family == AF_INET6) {
-		const struct sockaddr_in6 *six = (const struct sockaddr_in6 *)(const void *)&address;
-
-		host = &six->sin6_addr;
-		port = six->sin6_port;
+	if (c->proxied && s->asker_known) {
+		address_write(b, &s->asker);
+	} else if (s->sys->getpeername((int)conn_number(s, c), (struct sockaddr *)&peer, &bytes) < 0
+		|| !address_of(&peer, &address)) {
+		buf_text(b, peer.ss_family == AF_UNIX ? "unix" : "?");
 	} else {
-		const struct sockaddr_in *four = (const struct sockaddr_in *)(const void *)&address;
-
-		host = &four->sin_addr;
-		port = four->sin_port;
+		four = peer.ss_family == AF_INET;
+		buf_text(b, four ? "" : "[");
+		address_write(b, &address);
+		buf_text(b, four ? ":" : "]:");
+		buf_number(b, ntohs(four ? ((const struct sockaddr_in *)(const void *)&peer)->sin_port
+			: ((const struct sockaddr_in6 *)(const void *)&peer)->sin6_port));
 	}
-	inet_ntop(address.ss_family, host, text, sizeof text);
-	buf_text(b, address.ss_family == AF_INET6 ? "[" : "");
-	buf_text(b, text);
-	buf_text(b, address.ss_family == AF_INET6 ? "]:" : ":");
-	buf_number(b, ntohs(port));
 }
 
 static void refusal_log(struct server *s, struct conn *c, enum refusal why, int status)
@@ -6755,6 +6974,8 @@ static void request_stream(struct server *s, struct conn *c, const struct http_r
 		stream_greet(s, c, r, &(struct start){.id = s->ring.newest});
 	} else if (s->users[s->sessions[session].user].streams >= s->opt.streams_per_user) {
 		stream_put_off(s, c, r, REFUSE_too_many_streams);
+	} else if (c->proxied && s->asker_known && s->opt.connections_per_address > 0 && !source_take(s, c, &s->asker)) {
+		stream_put_off(s, c, r, REFUSE_too_many_from_address);
 	} else {
 		start = request_start(s, r);
 		stream_begin(s, c, session, &start);
@@ -6764,13 +6985,32 @@ static void request_stream(struct server *s, struct conn *c, const struct http_r
 	}
 }
 
+/* Who asks? See struct server's asker. */
+static void request_asker(struct server *s, struct conn *c, const struct http_request *r)
+{
+	s->asker_known = false;
+	if (c->proxied)
+		s->asker_known = forwarded_for(r->forwarded, s->proxies, s->proxy_count, &s->asker);
+	else if (s->opt.requests_per_address > 0)
+		s->asker_known = conn_peer(s, c, &s->asker);
+}
+
+/* Has its address not asked too often? A request that waited for Django was counted before. */
+static bool request_paced(struct server *s, struct conn *c)
+{
+	if (s->opt.requests_per_address > 0 && s->asker_known && !c->paced && !pace_take(s, &s->asker))
+		return false;
+	c->paced = true;
+	return true;
+}
+
 static void request_events(struct server *s, struct conn *c, const struct http_request *r)
 {
 	uint32_t session = 0;
 	enum refusal why = s->draining ? REFUSE_draining : c->shed ? REFUSE_too_many_connections
-		: request_session(s, c, r, true, &session);
+		: !request_paced(s, c) ? REFUSE_too_many_requests : request_session(s, c, r, true, &session);
 
-	if (refusals[why].status == 503)
+	if (refusals[why].status == 503 || why == REFUSE_too_many_requests)
 		stream_put_off(s, c, r, why);
 	else if (why != REFUSE_NONE)
 		conn_refuse(s, c, r, why);
@@ -6782,8 +7022,8 @@ static void request_events(struct server *s, struct conn *c, const struct http_r
 static void request_stats(struct server *s, struct conn *c, const struct http_request *r)
 {
 	struct buf *b = &s->body;
-	uint32_t session;
-	enum refusal why = request_session(s, c, r, false, &session);
+	uint32_t session = 0;
+	enum refusal why = request_paced(s, c) ? request_session(s, c, r, false, &session) : REFUSE_too_many_requests;
 	bool first = true;
 
 	session_rest(s, session);
@@ -6860,6 +7100,7 @@ static void conn_request(struct server *s, struct conn *c, struct span head)
 	enum refusal why = http_parse(head, &r);
 	int route = why == REFUSE_NONE && !span_is(r.path, "*") ? request_route(s, r.path) : 0;
 
+	request_asker(s, c, &r);
 	c->keep_alive = r.keep_alive && !r.has_body && why == REFUSE_NONE && !c->shed && !s->draining && !c->ended;
 	if (why == REFUSE_NONE && route < 0)
 		why = REFUSE_bad_escape;
@@ -6875,6 +7116,7 @@ static void conn_request(struct server *s, struct conn *c, struct span head)
 		request_options(s, c, &r);
 	else
 		routes[route].answer(s, c, &r);
+	s->asker_known = false;
 }
 
 void conn_feed(struct server *s, struct conn *c, const char *bytes, size_t n)
@@ -7814,6 +8056,7 @@ static void accept_turn(struct server *s, struct listener *l)
 
 	for (int i = 0; i < ACCEPTS_A_TURN; i++) {
 		int fd = s->sys->accept4(l->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+		struct conn *c;
 
 		if (fd < 0 && errno == EAGAIN)
 			return;
@@ -7832,7 +8075,9 @@ static void accept_turn(struct server *s, struct listener *l)
 		}
 		if (l->path != NULL) /* TCP connections inherit it from their listener */
 			s->sys->setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &buffer, sizeof buffer);
-		conn_open(s, fd);
+		c = conn_open(s, fd);
+		if (c->state == CONN_DEAD)
+			refusal_log(s, c, REFUSE_too_many_from_address, 0);
 	}
 }
 
@@ -7881,6 +8126,12 @@ static size_t reserve_all(struct server *s)
 	reserve_set(s, &at, &s->dead, s->conns_max);
 	reserve_set(s, &at, &s->crowded, s->conns_max);
 	s->counted = reserve(s, &at, s->conns_max * sizeof *s->counted);
+	s->sources_of = reserve(s, &at, s->conns_max * sizeof *s->sources_of);
+	s->sources = reserve(s, &at, (s->conns_max + 1) * sizeof *s->sources);
+	reserve_table(s, &at, &s->sources_by_address, s->conns_max, s->sources, sizeof *s->sources);
+	s->paces = reserve(s, &at, (MAX_PACES + 1) * sizeof *s->paces);
+	s->paces_by_address.max = MAX_PACES;
+	reserve_table(s, &at, &s->paces_by_address.table, MAX_PACES, s->paces, sizeof *s->paces);
 	reserve_set(s, &at, &s->behind, s->conns_max);
 	reserve_set(s, &at, &s->catching, s->conns_max);
 	for (int i = 0; i < MAX_ROLES; i++)
@@ -7992,7 +8243,9 @@ bool server_init(struct server *s, const struct options *o, const struct sys *sy
 	s->scratch = s->body = buf_growable();
 	s->keepalive = buf_fixed(s->keepalive_bytes, sizeof s->keepalive_bytes);
 	s->intake.acks = buf_fixed(s->intake.ack_bytes, sizeof s->intake.ack_bytes);
-	s->users_top = s->sessions_top = s->questions_top = 1;
+	s->users_top = s->sessions_top = s->questions_top = s->sources_top = 1;
+	for (; s->proxy_count < o->trusted_proxy.count; s->proxy_count++)
+		network_parse(span_of(o->trusted_proxy.items[s->proxy_count]), &s->proxies[s->proxy_count]);
 	for (int i = 0; i < MAX_LINKS; i++)
 		s->links[i].fd = -1;
 	clock_read(s);
@@ -8334,6 +8587,11 @@ static int server_run(struct server *s, struct buf *error)
 	}
 	if (s->opt.max_connections > s->conns_soft) {
 		log_text(log_begin(s, LOG_WARNING, "max_connections_lowered"), "why", "the file limit (ulimit -n) allows no more");
+		log_end(s);
+	}
+	if ((s->opt.connections_per_address > 0 || s->opt.requests_per_address > 0) && s->proxy_count == 0) {
+		log_text(log_begin(s, LOG_WARNING, "no_trusted_proxy"), "then",
+			"everybody who comes through a proxy counts as one address: name it with --trusted-proxy");
 		log_end(s);
 	}
 	log_number(log_begin(s, LOG_INFO, "ready"), "max_connections", s->conns_soft);

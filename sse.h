@@ -39,7 +39,8 @@ enum {
 	MAX_CACHED = 16384, /* sessions kept for their max-age without a stream */
 	MAX_VERDICTS = 16384, /* tokens remembered as denied */
 	MAX_TOMBSTONES = 16384, /* remembered as revoked: so many users, so many sids */
-	MAX_REFRESHES = 64  /* questions about live streams that are open at a time */
+	MAX_REFRESHES = 64, /* questions about live streams that are open at a time */
+	MAX_PACES = 16384   /* addresses whose requests are counted */
 };
 
 /* Bytes somewhere else: nothing here owns them, and no NUL ends them. */
@@ -232,7 +233,9 @@ void json_write_string(struct buf *b, struct span s);
 	X(unknown_method, 501, "the method is not known") \
 	X(unknown_encoding, 501, "the Transfer-Encoding is not known") \
 	X(bad_version, 505, "only HTTP/1.1 and HTTP/1.0 are served") \
+	X(too_many_requests, 429, "too many requests from this address: wait a second") \
 	X(too_many_connections, 503, "too many connections") \
+	X(too_many_from_address, 503, "too many connections from this address") \
 	X(too_many_streams, 503, "too many streams of this user") \
 	X(no_descriptors, 503, "no file descriptors left") \
 	X(no_memory, 503, "no memory left") \
@@ -274,6 +277,7 @@ struct http_request {
 	struct span host;
 	struct span origin, authorization; /* .p is NULL if absent */
 	struct span last_event_id;         /* so is this one; empty if given twice */
+	struct span forwarded;             /* the last X-Forwarded-For */
 	bool preflight; /* has Access-Control-Request-Method */
 };
 
@@ -416,6 +420,12 @@ size_t sse_chunk(struct buf *b, struct span body);
 		"connections at a time; 0: the file limit less a reserve") \
 	X(COUNT, streams_per_user, "streams-per-user", "32", 1, 1000000, "N", \
 		"streams one user may hold") \
+	X(COUNT, connections_per_address, "connections-per-address", "0", 0, 1000000, "N", \
+		"connections from one address, or one IPv6 /64; 0: no limit") \
+	X(COUNT, requests_per_address, "requests-per-address", "0", 0, 100000, "N", \
+		"requests a second from one address, or one IPv6 /64; 0: no limit") \
+	X(NETWORKS, trusted_proxy, "trusted-proxy", "", 0, 0, "NET", \
+		"ADDRESS, ADDRESS/BITS or unix: a proxy whose X-Forwarded-For is believed; repeatable") \
 	X(BYTES, target, "target", "8K", 64, 65536, "BYTES", \
 		"the longest request target (414)") \
 	X(BYTES, head, "head", "16K", 256, 65536, "BYTES", \
@@ -441,6 +451,7 @@ struct option_list {
 
 #define FIELD_ADDRESSES(field) struct option_list field;
 #define FIELD_ORIGINS(field) struct option_list field;
+#define FIELD_NETWORKS(field) struct option_list field;
 #define FIELD_TEXT(field) const char *field;
 #define FIELD_PREFIX(field) const char *field;
 #define FIELD_URL(field) const char *field;
@@ -468,6 +479,47 @@ bool options_read(struct options *o, int argc, char **argv, char **env, struct b
 void options_free(struct options *o);
 /* The text of --help. */
 void options_help(struct buf *b);
+
+/* ---- addresses --------------------------------------------------------------------------------- */
+
+/* Of IPv6; one of IPv4 is mapped into it (RFC 4291 section 2.5.5.2). */
+struct address {
+	uint8_t bytes[16];
+};
+
+/* The addresses that begin with the same bits. bits: -1 for Unix sockets. */
+struct network {
+	struct address first;
+	int bits;
+};
+
+/* "192.0.2.1", "192.0.2.1:8080", "2001:db8::1", "[2001:db8::1]:8080". False for anything else. */
+bool address_parse(struct span text, struct address *a);
+void address_write(struct buf *b, const struct address *a);
+/* "ADDRESS", "ADDRESS/BITS" or "unix". */
+bool network_parse(struct span text, struct network *n);
+bool network_has(const struct network *n, const struct address *a);
+/*
+ * Who sent a request that came by way of a proxy: the last address of X-Forwarded-For that is none of the proxies'.
+ * What stands before it may be anything. False if that is no address.
+ */
+bool forwarded_for(struct span list, const struct network *proxies, int count, struct address *a);
+
+/* Where connections come from, and how many. An IPv6 address stands for its /64. */
+struct source {
+	uint32_t hash;
+	uint32_t connections; /* 0: the record is free, */
+	uint32_t next_free;   /* and this is the next one */
+	struct address address;
+};
+
+/* Whose requests came lately. As GCRA has it: every request takes its share of a second, beginning when the one
+ * before it is over, but never in the past; a second ahead is as far as it goes. */
+struct pace {
+	uint32_t hash;
+	struct address address;
+	int64_t until_us; /* what was taken is over then */
+};
 
 /* ---- who an event is for ----------------------------------------------------------------------- */
 
@@ -720,6 +772,7 @@ const char *name_error(struct span name);
 	X(expired)   /* its expire_at has come */ \
 	X(chatter)   /* kept sending where nobody listens */ \
 	X(idle)      /* a kept-alive connection asked nothing */ \
+	X(too_many)  /* its address has too many connections */ \
 	X(no_memory) \
 	X(shutdown)  /* the server is going down */
 
@@ -757,6 +810,8 @@ struct conn {
 	bool abort : 1;      /* close by reset, what the kernel holds is dropped */
 	bool shed : 1;       /* over --max-connections: gets the overload answer */
 	bool asked : 1;      /* had an answer already: may wait for --idle-timeout */
+	bool proxied : 1;    /* it comes from a --trusted-proxy */
+	bool paced : 1;      /* its request was counted against --requests-per-address */
 	uint32_t serial;     /* its name in the log */
 	uint32_t since_ms;   /* of the last progress: bytes written, a state entered, blocked */
 	uint32_t opened_ds;  /* when the stream began, in tenths of a second */
@@ -1035,6 +1090,7 @@ struct server {
 	struct set behind;   /* streams that are caught up from the ring: see stream_catch_up */
 	struct set catching; /* those of them that are not blocked: what dirty is to the others */
 	uint32_t *counted;   /* by connection, of those behind: the last event that was counted as theirs */
+	uint32_t *sources_of; /* by connection: the source that it counts for; 0: none */
 	struct pool lists;
 	uint32_t cursor;       /* where the next slice of dirty connections begins ... */
 	uint32_t catch_cursor; /* ... and of those that are caught up */
@@ -1046,6 +1102,17 @@ struct server {
 	int64_t next_tick_ms;
 	void *memory;          /* every array here is a part of it */
 	size_t memory_bytes;
+
+	/* where they come from; record 0 of each is none */
+	struct network proxies[MAX_LISTEN];
+	int proxy_count;
+	struct source *sources;
+	uint32_t sources_top, sources_free;
+	struct table sources_by_address;
+	struct recent paces_by_address;
+	struct pace *paces;
+	struct address asker; /* who sent the request that is being answered ... */
+	bool asker_known;     /* ... if that is known, and not a proxy */
 
 	/* who they are; record 0 of each is none */
 	uint8_t hash_key[16];

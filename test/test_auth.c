@@ -1474,6 +1474,25 @@ static void start_tickets(const char *url_flag, const char *url)
 	world_start(NULL, "--ticket-key-file", path, url_flag, url, NULL);
 }
 
+Test(auth, a_request_that_waits_for_django_is_counted_once)
+{
+	static const char ask[] = "GET /api/v1/sse/events/?token=%s HTTP/1.1\r\nHost: h\r\nX-Forwarded-For: 203.0.113.7\r\n\r\n";
+	char text[256];
+
+	world_start(NULL, URL, "--requests-per-address", "2", "--trusted-proxy", "unix", NULL);
+	for (int i = 0; i < 3; i++) {
+		int fd = client_open();
+
+		snprintf(text, sizeof text, ask, i == 0 ? "a" : i == 1 ? "b" : "c");
+		client_says(fd, text);
+		if (i < 2)
+			django_allows(django_asked(i == 0 ? "a" : "b"), "{\"user\":7}");
+		cr_expect_not_null(strstr(client_hears(fd), i < 2 ? "\"connected\"" : "close\r\n\r\nretry: "), "%d", i);
+	}
+	django_not_asked();
+	world_stop();
+}
+
 Test(auth, a_ticket_opens_a_stream_without_a_question)
 {
 	int fd, tab;

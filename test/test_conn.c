@@ -808,6 +808,135 @@ Test(conn, a_user_has_so_many_streams_and_others_are_put_off)
 	world_stop();
 }
 
+/* ---- limits of an address: the world's peers are Unix sockets, which --trusted-proxy unix takes for a proxy ---- */
+
+#define FROM(address) "X-Forwarded-For: " address "\r\n"
+#define STREAM_OF(address) "GET /api/v1/sse/events/?token=boss HTTP/1.1\r\nHost: h\r\n" FROM(address) "\r\n"
+#define STATS_OF(address) \
+	"GET /api/v1/sse/stats/ HTTP/1.1\r\nHost: h\r\nAuthorization: Token boss\r\n" FROM(address) "\r\n"
+
+static bool streams(int fd)
+{
+	return strstr(client_hears(fd), "\"connected\"") != NULL;
+}
+
+static bool put_off(int fd)
+{
+	const char *heard = client_hears(fd);
+
+	return strstr(heard, "HTTP/1.1 200 ") != NULL && strstr(heard, "Connection: close\r\n\r\nretry: ") != NULL;
+}
+
+Test(conn, R28_an_address_has_as_many_streams_as_it_may)
+{
+	int first, fd;
+
+	world_start(tokens, "--connections-per-address", "2", "--trusted-proxy", "unix", NULL);
+	first = asked(STREAM_OF("203.0.113.7"));
+	cr_assert(streams(first));
+	cr_assert(streams(asked(STREAM_OF("6.6.6.6, 203.0.113.7"))));
+	cr_assert(put_off(asked(STREAM_OF("203.0.113.7:99"))));
+	cr_assert_not_null(strstr(log_hears(), " status=200 reason=too_many_from_address from=203.0.113.7\n"));
+	cr_assert_eq(world.server->count.refused[REFUSE_too_many_from_address], 1);
+	cr_assert(streams(asked(STREAM_OF("203.0.113.8"))), "another address");
+	for (int i = 0; i < 3; i++)
+		cr_assert(streams(asked(STREAM_OF("unknown"))), "nobody knows who that is");
+	for (int i = 0; i < 3; i++) /* a proxy's connections are its own until there is a stream on them */
+		cr_assert_not_null(strstr(client_hears(asked(STATS_OF("203.0.113.7"))), "{\"total_users\""));
+	client_ends(first);
+	fd = asked(STREAM_OF("203.0.113.7"));
+	cr_assert(streams(fd), "there is room again");
+	cr_assert(put_off(asked(STREAM_OF("203.0.113.7"))));
+	world_stop();
+}
+
+Test(conn, an_ipv6_address_is_its_64)
+{
+	world_start(tokens, "--connections-per-address", "1", "--trusted-proxy", "unix", NULL);
+	cr_assert(streams(asked(STREAM_OF("2001:db8:1:2::7"))));
+	cr_assert(put_off(asked(STREAM_OF("[2001:db8:1:2:ffff::8]:99"))));
+	cr_assert(streams(asked(STREAM_OF("2001:db8:1:3::7"))));
+	cr_assert(streams(asked(STREAM_OF("::ffff:192.0.2.1"))));
+	cr_assert(put_off(asked(STREAM_OF("192.0.2.1"))));
+	cr_assert(streams(asked(STREAM_OF("192.0.2.2"))), "IPv4 addresses are not all in one /64");
+	world_stop();
+}
+
+Test(conn, sources_that_are_gone_leave_nothing)
+{
+	world_start(tokens, "--connections-per-address", "1", "--trusted-proxy", "unix", NULL);
+	for (int round = 0; round < 3; round++) {
+		int fds[100];
+
+		for (int i = 0; i < 100; i++) {
+			char text[256];
+
+			snprintf(text, sizeof text, STREAM_OF("%s%d"), "198.51.100.", i);
+			fds[i] = asked(text);
+			cr_assert(i >= 32 || streams(fds[i]));
+		}
+		for (int i = 0; i < 32; i++)
+			client_ends(fds[i]);
+		cr_assert_eq(world.server->sources_by_address.count, 0);
+		cr_assert_leq(world.server->sources_top, 34);
+	}
+	world_stop();
+}
+
+Test(conn, H44_who_is_no_trusted_proxy_is_not_believed)
+{
+	world_start(tokens, "--connections-per-address", "1", "--requests-per-address", "1", "--trusted-proxy", "192.0.2.1", NULL);
+	for (int i = 0; i < 3; i++)
+		cr_assert(streams(asked(STREAM_OF("203.0.113.7"))));
+	cr_assert_not_null(strstr(log_hears(), " from=unix\n"));
+	cr_assert_eq(world.server->sources_by_address.count + world.server->paces_by_address.table.count, 0);
+	world_stop();
+}
+
+Test(conn, A26_an_address_that_asks_too_often_is_told_to_wait)
+{
+	int fd;
+
+	world_start(tokens, "--requests-per-address", "3", "--trusted-proxy", "unix", NULL);
+	for (int i = 0; i < 3; i++)
+		cr_assert_not_null(strstr(client_hears(asked(STATS_OF("203.0.113.7"))), "HTTP/1.1 200 "));
+	fd = asked(STATS_OF("203.0.113.7") STATS_OF("203.0.113.7"));
+	cr_assert_str_eq(strstr(client_hears(fd), "\r\n\r\n"), "\r\n\r\n{\"error\":\"too many requests from this address: wait a second\"}\n");
+	expect_closing(fd);
+	cr_assert_not_null(strstr(log_hears(), " status=429 reason=too_many_requests from=203.0.113.7\n"));
+	cr_assert(put_off(asked(STREAM_OF("203.0.113.7"))), "an EventSource would give up at a 429");
+	cr_assert(streams(asked(STREAM_OF("203.0.113.8"))), "another address");
+	cr_assert_eq(world.server->count.refused[REFUSE_too_many_requests], 2);
+	world_pass(300);
+	cr_assert(put_off(asked(STREAM_OF("203.0.113.7"))));
+	world_pass(50);
+	cr_assert(streams(asked(STREAM_OF("203.0.113.7"))), "a third of a second is one request");
+	cr_assert(put_off(asked(STREAM_OF("203.0.113.7"))));
+	world_pass(60000);
+	for (int i = 0; i < 3; i++)
+		cr_assert(streams(asked(STREAM_OF("203.0.113.7"))), "a second's worth, and not a minute's, is there again");
+	cr_assert(put_off(asked(STREAM_OF("203.0.113.7"))));
+	world_stop();
+}
+
+Test(conn, the_requests_of_more_addresses_than_are_remembered_are_let_through)
+{
+	char text[256];
+
+	world_start(tokens, "--requests-per-address", "1", "--trusted-proxy", "unix", "--idle-timeout", "24h", NULL);
+	for (int i = 0; i < 20000; i++) {
+		int fd;
+
+		snprintf(text, sizeof text, STATS_OF("10.%d.%d.1"), i / 256, i % 256);
+		fd = asked(text);
+		cr_assert_not_null(strstr(client_hears(fd), "HTTP/1.1 200 "), "%d", i);
+		client_ends(fd);
+	}
+	cr_assert_eq(world.server->paces_by_address.table.count, MAX_PACES);
+	cr_assert_not_null(strstr(client_hears(asked(text)), "HTTP/1.1 429 "), "the last one is remembered");
+	world_stop();
+}
+
 Test(conn, one_connection_too_many_is_put_off_and_told_so)
 {
 	int first, fd;

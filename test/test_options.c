@@ -425,6 +425,7 @@ Test(options, numbers_take_their_units)
 /* The numbers of the table: every least and most is taken, and one beyond is not. */
 #define NUMBERS_ADDRESSES(flag, least, most)
 #define NUMBERS_ORIGINS(flag, least, most)
+#define NUMBERS_NETWORKS(flag, least, most)
 #define NUMBERS_PREFIX(flag, least, most)
 #define NUMBERS_URL(flag, least, most)
 #define NUMBERS_WORD(flag, least, most)
