@@ -69,19 +69,22 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <limits.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <pthread.h>
 #include <signal.h>
-#include <stdio.h>
+#include <stdio.h> /* rename */
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 enum {
@@ -1545,6 +1548,16 @@ void http_target_without(const struct http_request *r, const char *name, struct 
 	}
 }
 
+/* "08:49:37" */
+static void buf_clock(struct buf *b, const struct tm *t)
+{
+	buf_padded(b, t->tm_hour, 2);
+	buf_byte(b, ':');
+	buf_padded(b, t->tm_min, 2);
+	buf_byte(b, ':');
+	buf_padded(b, t->tm_sec, 2);
+}
+
 void http_date(struct buf *b, int64_t unix_s)
 {
 	static const char days[] = "SunMonTueWedThuFriSat", months[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
@@ -1560,11 +1573,7 @@ void http_date(struct buf *b, int64_t unix_s)
 	buf_byte(b, ' ');
 	buf_padded(b, t.tm_year + 1900, 4);
 	buf_byte(b, ' ');
-	buf_padded(b, t.tm_hour, 2);
-	buf_byte(b, ':');
-	buf_padded(b, t.tm_min, 2);
-	buf_byte(b, ':');
-	buf_padded(b, t.tm_sec, 2);
+	buf_clock(b, &t);
 	buf_text(b, " GMT");
 }
 
@@ -2031,7 +2040,7 @@ bool forwarded_for(struct span list, const struct network *proxies, int count, s
 
 enum option_type {
 	TYPE_ADDRESSES, TYPE_ORIGINS, TYPE_TEXT, TYPE_PREFIX, TYPE_URL, TYPE_WORD, TYPE_HOST, TYPE_MODE, TYPE_LEVEL,
-	TYPE_SYNC, TYPE_NETWORKS, TYPE_COUNT, TYPE_BYTES, TYPE_DURATION
+	TYPE_SYNC, TYPE_SWITCH, TYPE_NETWORKS, TYPE_COUNT, TYPE_BYTES, TYPE_DURATION
 };
 
 /* Where a value came from; a higher one wins. */
@@ -2133,6 +2142,9 @@ static void option_takes(struct buf *b, const struct option *o)
 	case TYPE_SYNC:
 		buf_text(b, "none, batch or always");
 		return;
+	case TYPE_SWITCH:
+		buf_text(b, "on or off");
+		return;
 	case TYPE_COUNT:
 		buf_text(b, "a whole number from ");
 		break;
@@ -2152,19 +2164,21 @@ static void option_takes(struct buf *b, const struct option *o)
 
 static bool mode_read(const char *text, int64_t *mode)
 {
-	char *end;
+	const char *p = text;
 
-	*mode = strtol(text, &end, 8);
-	return *text >= '0' && *text <= '7' && *end == '\0' && *mode <= 0777;
+	for (*mode = 0; *p >= '0' && *p <= '7' && *mode <= 0777; p++)
+		*mode = *mode * 8 + (*p - '0');
+	return p > text && *p == '\0' && *mode <= 0777;
 }
 
-static const char *const level_names[] = {"error", "warning", "info"};
-static const char *const sync_names[] = {"none", "batch", "always"};
+static const char *const level_names[] = {"error", "warning", "info", NULL};
+static const char *const sync_names[] = {"none", "batch", "always", NULL};
+static const char *const switch_names[] = {"off", "on", NULL};
 
-/* One of three words: its place among them. */
-static bool word_read(const char *text, const char *const names[3], int64_t *place)
+/* One of a few words: its place among them. */
+static bool word_read(const char *text, const char *const *names, int64_t *place)
 {
-	for (*place = 0; *place < 3; ++*place)
+	for (*place = 0; names[*place] != NULL; ++*place)
 		if (strcmp(text, names[*place]) == 0)
 			return true;
 	return false;
@@ -2318,6 +2332,8 @@ static bool option_set(struct options *o, const struct option *row, const char *
 		return word_read(value, level_names, number);
 	case TYPE_SYNC:
 		return word_read(value, sync_names, number);
+	case TYPE_SWITCH:
+		return word_read(value, switch_names, number);
 	default:
 		return option_number(row->type, value, number) && *number >= row->least && *number <= row->most;
 	}
@@ -2632,12 +2648,21 @@ static void log_stamp(struct server *s, struct buf *b)
 {
 	int64_t second = s->wall_ms / 1000;
 	time_t when = (time_t)second;
+	struct buf stamp;
 	struct tm t;
 
 	if (second != s->log.stamp_s) {
 		s->log.stamp_s = second;
 		gmtime_r(&when, &t);
-		strftime(s->log.stamp, sizeof s->log.stamp, "%Y-%m-%dT%H:%M:%S", &t);
+		stamp = buf_fixed(s->log.stamp, sizeof s->log.stamp - 1);
+		buf_padded(&stamp, t.tm_year + 1900, 4);
+		buf_byte(&stamp, '-');
+		buf_padded(&stamp, t.tm_mon + 1, 2);
+		buf_byte(&stamp, '-');
+		buf_padded(&stamp, t.tm_mday, 2);
+		buf_byte(&stamp, 'T');
+		buf_clock(&stamp, &t);
+		s->log.stamp[stamp.len] = '\0';
 	}
 	buf_text(b, s->log.stamp);
 	buf_byte(b, '.');
@@ -2690,6 +2715,19 @@ static void log_text(struct buf *b, const char *key, const char *value)
 	log_span(b, key, span_of(value));
 }
 
+/* What is no part of the log: to who started the program. False if it can't be written. */
+static bool print(int fd, struct span text)
+{
+	while (text.n > 0) {
+		ssize_t n = write(fd, text.p, text.n);
+
+		if (n < 0 && errno != EINTR)
+			return false;
+		text = span_from(text, n < 0 ? 0 : (size_t)n);
+	}
+	return true;
+}
+
 /* A log that takes nothing is said once on stderr, where that is another place. */
 static void log_failed(struct server *s, int error)
 {
@@ -2700,9 +2738,15 @@ static void log_failed(struct server *s, int error)
 	buf_clear(&log->line);
 	log->whole = 0;
 	log->dropped_said = log->dropped_told;
-	if (!log->failing && s->opt.log_file[0] != '\0')
-		dprintf(STDERR_FILENO, "SSE: the log file takes nothing (%s); lines are dropped until it does\n",
-			strerror(error));
+	if (!log->failing && s->opt.log_file[0] != '\0') {
+		char text[256];
+		struct buf b = buf_fixed(text, sizeof text);
+
+		buf_text(&b, "SSE: the log file takes nothing (");
+		buf_text(&b, strerror(error));
+		buf_text(&b, "); lines are dropped until it does\n");
+		print(STDERR_FILENO, buf_view(&b));
+	}
 	log->failing = true;
 }
 
@@ -8460,7 +8504,14 @@ void server_turn(struct server *s, int wait_ms)
 
 static int fail(const char *what, const struct buf *error, int status)
 {
-	fprintf(stderr, "sse: %s%.*s\n", what, (int)error->len, error->data);
+	struct buf line = buf_growable();
+
+	buf_text(&line, "sse: ");
+	buf_text(&line, what);
+	buf_span(&line, buf_view(error));
+	buf_byte(&line, '\n');
+	print(STDERR_FILENO, buf_view(&line));
+	buf_free(&line);
 	return status;
 }
 
@@ -8565,11 +8616,134 @@ static void syncer_stop(struct server *s, pthread_t thread)
 	s->journal.syncer = -1;
 }
 
+/* The ids of a user in /etc/passwd; false if it has none. */
+static bool passwd_find(const char *name, uid_t *user, gid_t *group)
+{
+	size_t bytes;
+	char *text = file_read("/etc/passwd", 16 << 20, &bytes);
+	struct span rest = {text, text == NULL ? 0 : bytes};
+	int64_t ids[2] = {-1, -1};
+
+	while (rest.n > 0 && ids[1] < 0) {
+		struct span line = span_cut(&rest, '\n'), first = span_cut(&line, ':');
+
+		span_cut(&line, ':');
+		for (int i = 0; span_is(first, name) && i < 2; i++) {
+			struct span digits = span_cut(&line, ':');
+
+			for (size_t k = 0; k < digits.n && is_digit(digits.p[k]) && ids[i] < UINT32_MAX; k++)
+				ids[i] = (ids[i] < 0 ? 0 : ids[i] * 10) + (digits.p[k] - '0');
+		}
+	}
+	free(text);
+	*user = (uid_t)ids[0];
+	*group = (gid_t)ids[1];
+	return ids[1] >= 0 && ids[0] < UINT32_MAX && ids[1] < UINT32_MAX;
+}
+
+/* Becomes --user, for good: what is opened afterwards is that user's. */
+static bool user_become(const struct options *o, struct buf *error)
+{
+	uid_t user;
+	gid_t group;
+
+	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+	if (o->user[0] == '\0')
+		return true;
+	if (!passwd_find(o->user, &user, &group))
+		return error_line(error, "--user", o->user, "there is no such user in /etc/passwd", 0);
+	if (user == geteuid() && user != 0)
+		return true;
+	if (geteuid() != 0)
+		return error_line(error, "--user", o->user, "only root can become another user", 0);
+	if (setgroups(1, &group) < 0 || setgid(group) < 0 || setuid(user) < 0)
+		return error_line(error, "--user", o->user, "cannot become this user", errno);
+	prctl(PR_SET_DUMPABLE, 1, 0, 0, 0); /* else /proc/self would be root's: see log_open */
+	return true;
+}
+
+/*
+ * What the loop, its thread, and the libc below them call. Anything else fails with EPERM: it does not kill the
+ * program, because the next version of a libc may try something new first.
+ */
+static const int calls_allowed[] = {
+	SYS_read, SYS_write, SYS_readv, SYS_writev, SYS_pwritev, SYS_pread64, SYS_recvfrom, SYS_recvmsg, SYS_recvmmsg,
+	SYS_sendto, SYS_sendmsg, SYS_accept4, SYS_shutdown, SYS_setsockopt, SYS_getsockopt, SYS_getpeername, SYS_getsockname,
+	SYS_close, SYS_epoll_ctl, SYS_epoll_pwait, SYS_ppoll, SYS_socket, SYS_connect, SYS_openat, SYS_fcntl, SYS_fstat, SYS_statx,
+	SYS_newfstatat, SYS_lseek, SYS_getdents64, SYS_unlinkat, SYS_ftruncate, SYS_fsync, SYS_fdatasync, SYS_faccessat,
+	SYS_clock_gettime, SYS_clock_nanosleep, SYS_getrandom, SYS_mmap, SYS_munmap, SYS_mremap, SYS_mprotect, SYS_madvise, SYS_brk,
+	SYS_futex, SYS_set_robust_list, SYS_rt_sigprocmask, SYS_rt_sigaction, SYS_rt_sigreturn, SYS_sigaltstack, SYS_getpid, SYS_gettid,
+	SYS_tgkill, SYS_restart_syscall, SYS_sched_yield, SYS_exit, SYS_exit_group,
+#ifdef SYS_open /* not on arm64, which never had the older ones */
+	SYS_open, SYS_unlink, SYS_access, SYS_stat, SYS_lstat, SYS_poll, SYS_epoll_wait,
+#endif
+};
+
+/* AUDIT_ARCH_ of linux/audit.h, of the machine that this is compiled for. */
+#if defined(__x86_64__)
+#define CALLS_ARCH 0xc000003eu
+#elif defined(__aarch64__)
+#define CALLS_ARCH 0xc00000b7u
+#else
+#define CALLS_ARCH 0 /* another one: no sandbox */
+#endif
+
+/* Sanitizers call what a server has no business to. */
+#if defined(__SANITIZE_ADDRESS__)
+#define SANDBOX 0
+#elif defined(__has_feature)
+#define SANDBOX (CALLS_ARCH != 0 && !__has_feature(address_sanitizer))
+#else
+#define SANDBOX (CALLS_ARCH != 0)
+#endif
+
+/* Of linux/filter.h and linux/seccomp.h, which musl-gcc does not find. */
+struct bpf_step {
+	uint16_t code;
+	uint8_t yes, no; /* steps to skip */
+	uint32_t k;
+};
+struct bpf_program {
+	unsigned short count;
+	const struct bpf_step *steps;
+};
+enum {
+	BPF_LOAD = 0x20, BPF_IF_SAME = 0x15, BPF_IF_BIT = 0x45, BPF_RETURN = 0x06,
+	CALL_NUMBER = 0, CALL_ARCH = 4, CALL_THIRD = 32, /* offsets in struct seccomp_data */
+	CALL_ALLOW = 0x7fff0000, CALL_ERROR = 0x00050000,
+	MODE_FILTER = 1, ALL_THREADS = 1
+};
+
+/* Gives up all other system calls, and memory that can be executed; in the syncer's thread too. */
+static void sandbox_enter(struct server *s)
+{
+	enum { CALLS = sizeof calls_allowed / sizeof calls_allowed[0] };
+	struct bpf_step steps[CALLS + 9] = {
+		{BPF_LOAD, 0, 0, CALL_ARCH},
+		{BPF_IF_SAME, 0, CALLS + 5, CALLS_ARCH}, /* else it is a call of 32 bits: an error */
+		{BPF_LOAD, 0, 0, CALL_NUMBER},
+		{BPF_IF_SAME, 1, 0, SYS_mmap},
+		{BPF_IF_SAME, 0, 2, SYS_mprotect},
+		{BPF_LOAD, 0, 0, CALL_THIRD},
+		{BPF_IF_BIT, CALLS, CALLS + 1, PROT_EXEC},
+	};
+	struct bpf_program program = {CALLS + 9, steps};
+
+	for (int i = 0; i < CALLS; i++)
+		steps[7 + i] = (struct bpf_step){BPF_IF_SAME, (uint8_t)(CALLS - i), 0, (uint32_t)calls_allowed[i]};
+	steps[7 + CALLS] = (struct bpf_step){BPF_RETURN, 0, 0, CALL_ERROR | EPERM};
+	steps[8 + CALLS] = (struct bpf_step){BPF_RETURN, 0, 0, CALL_ALLOW};
+	if (!SANDBOX || !s->opt.sandbox || syscall(SYS_seccomp, MODE_FILTER, ALL_THREADS, &program) == 0)
+		return;
+	log_text(log_begin(s, LOG_WARNING, "no_sandbox"), "error", strerror(errno));
+	log_end(s);
+}
+
 static int server_run(struct server *s, struct buf *error)
 {
 	pthread_t syncer;
 
-	if (!log_open(s, error))
+	if (!user_become(&s->opt, error) || !log_open(s, error))
 		return fail("", error, 2);
 	if (!signals_open(s)) {
 		buf_text(error, strerror(errno));
@@ -8594,6 +8768,7 @@ static int server_run(struct server *s, struct buf *error)
 			"everybody who comes through a proxy counts as one address: name it with --trusted-proxy");
 		log_end(s);
 	}
+	sandbox_enter(s);
 	log_number(log_begin(s, LOG_INFO, "ready"), "max_connections", s->conns_soft);
 	log_end(s);
 	while (!s->stop)
@@ -8634,9 +8809,9 @@ int main(int argc, char **argv)
 	good = options_read(&options, argc, argv, environ, &error);
 	if (options.help) {
 		options_help(&help);
-		printf("%.*s", (int)help.len, help.data);
+		status = print(STDOUT_FILENO, buf_view(&help)) ? 0 : 1;
 	} else if (options.version) {
-		puts("sse " SSE_VERSION);
+		status = print(STDOUT_FILENO, span_of("sse " SSE_VERSION "\n")) ? 0 : 1;
 	} else if (!good) {
 		status = fail("", &error, 2);
 	} else {
@@ -8645,7 +8820,7 @@ int main(int argc, char **argv)
 		else if (options.check_config && !journal_usable(&options, &error))
 			status = fail("", &error, 2);
 		else if (options.check_config)
-			puts("sse: the configuration is good");
+			status = print(STDOUT_FILENO, span_of("sse: the configuration is good\n")) ? 0 : 1;
 		else
 			status = server_run(&server, &error);
 		server_free(&server);

@@ -396,6 +396,10 @@ size_t sse_chunk(struct buf *b, struct span body);
 		"what stands before /events/ and /stats/") \
 	X(TEXT, log_file, "log-file", "", 0, 4095, "PATH", \
 		"append the audit log here, not to stderr; opened anew on SIGUSR1") \
+	X(TEXT, user, "user", "", 0, 64, "NAME", \
+		"started as root: become this user, before anything is opened") \
+	X(SWITCH, sandbox, "sandbox", "on", 0, 1, "on|off", \
+		"give up every system call that is not needed (seccomp)") \
 	X(LEVEL, log_level, "log-level", "info", 0, 2, "LEVEL", \
 		"error, warning or info (one line an event)") \
 	X(COUNT, queue, "queue", "100", 2, 10000, "EVENTS", \
@@ -460,6 +464,7 @@ struct option_list {
 #define FIELD_MODE(field) int64_t field;
 #define FIELD_LEVEL(field) int64_t field;
 #define FIELD_SYNC(field) int64_t field;
+#define FIELD_SWITCH(field) int64_t field;
 #define FIELD_COUNT(field) int64_t field;
 #define FIELD_BYTES(field) int64_t field;
 #define FIELD_DURATION(field) int64_t field;

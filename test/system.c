@@ -4127,6 +4127,53 @@ Test(sys, an_idle_server_sleeps)
 	server_stop(&s);
 }
 
+/* A line of /proc/PID/status. */
+static bool server_status(const struct server *s, const char *line)
+{
+	char path[64];
+
+	snprintf(path, sizeof path, "/proc/%d/status", (int)s->pid);
+	return text_has(file_text(path), line);
+}
+
+Test(sys, it_becomes_another_user_before_it_opens_anything)
+{
+	struct server s = server_new();
+	struct stream st;
+	struct stat file;
+
+	if (geteuid() != 0)
+		cr_skip_test("only root can become another user");
+	cr_assert_eq(chown(s.dir, 65534, 65534), 0);
+	server_launch(&s, "--user", "nobody", "--journal", s.dir, NULL);
+	server_ready(&s, 1);
+	cr_assert(server_status(&s, "\nUid:\t65534\t65534\t65534\t65534\n") && server_status(&s, "\nGid:\t65534\t65534\t65534\t65534\n"));
+	cr_assert(server_status(&s, "\nGroups:\t65534 \n") && server_status(&s, "\nNoNewPrivs:\t1\n"));
+	for (int i = 0; i < 2; i++)
+		cr_assert(stat(i == 0 ? s.socket : s.log, &file) == 0 && file.st_uid == 65534, "%d", i);
+	st = stream_open(&s, ANNA);
+	published(&s, EVENT("a", "1", ALL), 1);
+	stream_expect(&st, "a", "1");
+	kill(s.pid, SIGHUP); /* the token file is root's alone */
+	log_wait(&s, "msg=tokens_not_read");
+	cr_assert_eq(chown(s.tokens, 65534, 65534), 0);
+	kill(s.pid, SIGHUP);
+	log_wait(&s, "msg=tokens_read");
+	published(&s, EVENT("a", "2", ALL), 1);
+	stream_expect(&st, "a", "2");
+	stream_close(&st);
+	server_stop(&s);
+}
+
+Test(sys, a_user_that_it_cannot_become)
+{
+	struct server s = server_new();
+
+	server_launch(&s, "--user", "no-such-user", NULL);
+	server_fails(&s, 2, "--user no-such-user: there is no such user in /etc/passwd");
+	server_remove(&s);
+}
+
 Test(sys, options_come_from_flags_then_variables_then_the_file)
 {
 	struct server s = server_new();

@@ -434,6 +434,7 @@ Test(options, numbers_take_their_units)
 #define NUMBERS_MODE(flag, least, most)
 #define NUMBERS_LEVEL(flag, least, most)
 #define NUMBERS_SYNC(flag, least, most)
+#define NUMBERS_SWITCH(flag, least, most)
 #define NUMBERS_COUNT(flag, least, most) {flag, "", least, most},
 #define NUMBERS_BYTES(flag, least, most) {flag, "", least, most},
 #define NUMBERS_DURATION(flag, least, most) {flag, "ms", least, most},
