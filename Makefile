@@ -18,10 +18,11 @@ RUN     = ASAN_OPTIONS=abort_on_error=1:detect_leaks=1 UBSAN_OPTIONS=print_stack
 sse: sse.c sse.h
 	$(CC) $(STD) $(WARN) $(CFLAGS) $(HARDEN) -o $@ sse.c
 
-.PHONY: help static run test unit system both django clients versions sanitized lint bench bench-tools install clean deps
+.PHONY: help static demo run test unit system both django clients versions sanitized lint bench bench-tools install clean deps
 help:
 	@echo "make            builds sse"
 	@echo "make static     builds sse-static: one binary without any library (musl-gcc)"
+	@echo "make demo       the example site: sse, Django, React and nginx, to look at in a browser"
 	@echo "make run        builds it, starts it with a token file to try, and says how to see an event arrive"
 	@echo "make test       everything: installs what the tests need, unit and system tests on gcc and clang"
 	@echo "make unit       only the unit tests, with CC (cc)"
@@ -86,7 +87,14 @@ django: sanitized
 	$(SANITIZED) test/django/run
 
 clients: sanitized
+	clients/react/run
+	clients/example/frontend/run
 	$(SANITIZED) clients/django/tests/run
+	$(SANITIZED) clients/example/backend/tests/run
+	$(SANITIZED) clients/example/e2e/run
+
+demo:
+	@clients/example/demo
 
 versions: sanitized
 	$(SANITIZED) clients/django/tests/versions
@@ -101,7 +109,8 @@ lint: deps
 	for f in bench/*.c; do gcc $(STD) $(WARN) -Werror -O2 -I. -fsyntax-only $$f || exit 1; done
 	cppcheck --quiet --std=c11 --error-exitcode=1 --inline-suppr --enable=warning,performance,portability \
 		--suppress=missingIncludeSystem sse.c
-	shellcheck test/run test/deps test/check_binary bench/deps test/django/run test/django/deps clients/django/tests/run clients/django/tests/versions .ci/run
+	shellcheck test/run test/deps test/check_binary bench/deps test/django/run test/django/deps clients/django/tests/run clients/django/tests/versions \
+		clients/react/run clients/example/frontend/run clients/example/backend/tests/run clients/example/e2e/run .ci/run
 
 bench-tools: build/load build/floor build/replay
 build/%: bench/%.c
