@@ -4281,7 +4281,7 @@ static void pending_drop(struct server *s, struct conn *c, uint32_t n)
 /* Takes back what waits for a stream that is behind, but for an event whose first bytes are written. */
 static void pending_undo(struct server *s, struct conn *c)
 {
-	uint32_t first = c->u.stream.run_first, kept = c->u.stream.sent > 0;
+	uint32_t first, kept = c->u.stream.sent > 0;
 
 	if (pending_count(c) <= kept)
 		return;
@@ -8672,8 +8672,11 @@ static const int calls_allowed[] = {
 	SYS_close, SYS_epoll_ctl, SYS_epoll_pwait, SYS_ppoll, SYS_socket, SYS_connect, SYS_openat, SYS_fcntl, SYS_fstat, SYS_statx,
 	SYS_newfstatat, SYS_lseek, SYS_getdents64, SYS_unlinkat, SYS_ftruncate, SYS_fsync, SYS_fdatasync, SYS_faccessat,
 	SYS_clock_gettime, SYS_clock_nanosleep, SYS_getrandom, SYS_mmap, SYS_munmap, SYS_mremap, SYS_mprotect, SYS_madvise, SYS_brk,
-	SYS_futex, SYS_set_robust_list, SYS_rt_sigprocmask, SYS_rt_sigaction, SYS_rt_sigreturn, SYS_sigaltstack, SYS_getpid, SYS_gettid,
+	SYS_futex, SYS_set_robust_list, SYS_sched_getaffinity, SYS_rt_sigprocmask, SYS_rt_sigaction, SYS_rt_sigreturn, SYS_sigaltstack, SYS_getpid, SYS_gettid,
 	SYS_tgkill, SYS_restart_syscall, SYS_sched_yield, SYS_exit, SYS_exit_group,
+#ifdef SYS_rseq /* glibc registers it when a thread begins, which may be after this, and gives up if it can't */
+	SYS_rseq,
+#endif
 #ifdef SYS_open /* not on arm64, which never had the older ones */
 	SYS_open, SYS_unlink, SYS_access, SYS_stat, SYS_lstat, SYS_poll, SYS_epoll_wait,
 #endif
