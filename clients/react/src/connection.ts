@@ -50,6 +50,8 @@ export interface ConnectionHost {
 }
 
 const HEAD_MS = 10_000;
+/** A token function that takes so long has failed. */
+const TOKEN_MS = 10_000;
 
 /** Keeps one stream open, as long as it is not stopped, or its token is not taken. */
 export class Connection {
@@ -104,7 +106,9 @@ export class Connection {
   watched(): void {
     this.stream?.check();
     const { slowMs } = this.options;
-    const due = slowMs > 0 && this.environment.now() - this.triedAt >= slowMs;
+    const now = this.environment.now();
+    this.triedAt = Math.min(this.triedAt, now); // the clock may have been set back
+    const due = slowMs > 0 && now - this.triedAt >= slowMs;
     if (this.idle && due) void this.attempt(this.reason);
   }
 
@@ -122,17 +126,27 @@ export class Connection {
     let token: string | null;
     try {
       const source = this.host.token();
-      token = typeof source === "string" ? source : await source(reason);
+      token = typeof source === "string" ? source : await this.answer(source(reason));
     } catch (error) {
       this.host.log("no token:", error);
       if (run === this.run) this.failed("token");
       return;
     }
     if (run !== this.run) return;
+    this.environment.clearTimeout(this.timer);
+    this.timer = null;
     const { refused } = this.carried;
     if (!token) this.over(refused?.status ?? "denied");
     else if (refused && hash(token) === refused.hash) this.refuse(refused.status);
     else this.open(token);
+  }
+
+  /** What it gives, in time; the timer is that of this attempt. */
+  private answer(token: string | null | Promise<string | null>): Promise<string | null> {
+    const late = new Promise<never>((_, reject) => {
+      this.timer = this.environment.setTimeout(() => reject(new Error(`none within ${TOKEN_MS} ms`)), TOKEN_MS);
+    });
+    return Promise.race([token, late]);
   }
 
   private open(token: string): void {

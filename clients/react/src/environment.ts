@@ -23,8 +23,11 @@ export interface LocksLike {
   ): Promise<unknown>;
 }
 
-/** What the page is told: by the browser, about itself. `suspend` is said before it may be frozen or unloaded. */
-export type PageEvent = "shown" | "online" | "offline" | "suspend" | "resume";
+/**
+ * What the page is told: by the browser, about itself. `suspend` is said before it may be frozen or unloaded. `storage`:
+ * another tab has stored something.
+ */
+export type PageEvent = "shown" | "online" | "offline" | "suspend" | "resume" | "storage";
 
 /** All that the client needs of the browser, so that a test can be the browser. */
 export interface Environment {
@@ -45,6 +48,8 @@ export interface Environment {
   now(): number;
   /** When the browser began to load this page, as `now` counts. */
   loadedAt: number;
+  /** What the clients of one page share: `first` is for whom the first of them was. */
+  page: { first?: string };
   /** 0 to 1. */
   random(): number;
   setTimeout(callback: () => void, ms: number): unknown;
@@ -58,6 +63,8 @@ export function isBrowser(environment: Environment): environment is Browser {
   return environment.EventSource !== undefined;
 }
 
+const PAGE = {};
+
 /** The browser that this runs in, or what there is of one. */
 export function browserEnvironment(): Environment {
   const { EventSource, BroadcastChannel, navigator } = globalThis as Partial<typeof globalThis>;
@@ -68,6 +75,7 @@ export function browserEnvironment(): Environment {
     on: listen,
     now: () => Date.now(),
     loadedAt: globalThis.performance?.timeOrigin ?? Date.now(),
+    page: PAGE,
     random: () => Math.random(),
     setTimeout: (callback, ms) => setTimeout(callback, ms),
     clearTimeout: (timer) => clearTimeout(timer as ReturnType<typeof setTimeout>),

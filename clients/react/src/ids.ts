@@ -38,9 +38,13 @@ export class LastId {
   /**
    * Takes what is stored, unless this page has an id already. What was stored after this page began to load, another
    * tab has stored: it had events that this page's data may be older than, so to resume behind them would be a gap.
+   * And what a page shows that was somebody else's before, no event of this user has kept fresh.
    */
   load(): void {
-    if (this.newest !== null) return;
+    const { page } = this.environment;
+    page.first ??= this.key;
+    if (page.first !== this.key) page.first = ""; // nobody resumes here any more, nor the first of them
+    if (this.newest !== null || page.first === "") return;
     try {
       const stored: unknown = JSON.parse(this.storage?.getItem(this.key) ?? "null");
       if (isRecord(stored) && stored.at < this.environment.loadedAt) this.newest = stored.id;

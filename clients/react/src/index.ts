@@ -9,6 +9,7 @@ export {
   type NotificationMap,
   type SSENotification,
   type SSENotifications,
+  type SSENotificationsOptions,
   type SSEPermission,
   useSSENotifications,
 } from "./notifications.js";

@@ -1,3 +1,5 @@
+"use client";
+
 import {
   createContext,
   type ReactElement,
@@ -9,10 +11,11 @@ import {
   useSyncExternalStore,
 } from "react";
 import { type EventBus, eventBus } from "./bus.js";
-import { defined, IDLE, SSEClient, type SSEClientOptions, type SSESnapshot, type SSEStatus } from "./client.js";
+import { defined, IDLE, type SSEClient, type SSEClientOptions, type SSESnapshot, type SSEStatus } from "./client.js";
 import type { Token } from "./connection.js";
 import type { EventHandler, EventName } from "./events.js";
 import { type IndicatorLabels, SSEIndicator } from "./indicator.js";
+import { sharedClient } from "./shared.js";
 
 /** `SSEClientOptions`, but there may be nobody logged in: as long as user or token is missing, nothing is connected. */
 export interface SSEOptions extends Omit<SSEClientOptions, "user" | "token"> {
@@ -59,8 +62,9 @@ export function SSEConnection(props: SSEConnectionProps): ReactElement {
 }
 
 /**
- * The state of the connection: that of the `<SSEConnection>` above, or, with options, of one that this component
- * opens itself. Renders again on every event (`lastEventId`); `useSSEStatus` does so on a change of the status only.
+ * The state of the connection: that of the `<SSEConnection>` above, or, with options, of one that all components with
+ * the same options have together. Renders again on every event (`lastEventId`); `useSSEStatus` does so on a change of
+ * the status only.
  *
  * @throws Error without options and without an `<SSEConnection>` above
  */
@@ -83,11 +87,16 @@ export function useSSEStatus(): SSEStatus {
 }
 
 /**
- * Calls `handler`, always the one of the last render, for each such event: of the `<SSEConnection>` above, or of
- * `eventBus`. Names may be `"*"` or `"estimate.*"`, and be many.
+ * Calls `handler`, always the one of the last render, for each such event: of this bus, else of the
+ * `<SSEConnection>` above, else of `eventBus`. Names may be `"*"` or `"estimate.*"`, and be many.
  */
-export function useSSEEvent<N extends EventName>(names: N | readonly N[], handler: EventHandler<N>): void {
-  const bus = useSSEBus();
+export function useSSEEvent<N extends EventName>(
+  names: N | readonly N[],
+  handler: EventHandler<N>,
+  own?: EventBus,
+): void {
+  const above = useSSEBus();
+  const bus = own ?? above;
   const latest = useLatest(handler);
   const joined = typeof names === "string" ? names : names.join(" ");
   useEffect(() => {
@@ -115,18 +124,18 @@ function Indicator({ labels }: { labels: Partial<IndicatorLabels> | undefined })
   return <SSEIndicator status={status} attempt={attempt} onReconnect={reconnect} {...(labels && { labels })} />;
 }
 
-/** A client for as long as these options stay the same; null while nobody is logged in. */
+/** The client of these options, for as long as they stay the same; null while nobody is logged in. */
 function useClient(options: SSEOptions | null): SSEClient | null {
-  const { user = null, token = null, url, bus, storage, share, environment, debug } = options ?? {};
+  const { user = null, token = null, url, bus = eventBus, storage, share, environment, debug } = options ?? {};
   const { attempts, delayMs, jitterMs, stableMs, silenceMs, slowMs } = options ?? {};
   const loggedIn = user !== null && user !== "" && token !== null && token !== "";
   const latest = useLatest(token);
   const text = typeof token === "function" ? null : token;
-  const client = useMemo(() => {
+  const shared = useMemo(() => {
     if (!loggedIn || user === null) return null;
-    const given = { url, bus, storage, share, environment, debug };
+    const given = { url, storage, share, environment, debug };
     const times = { attempts, delayMs, jitterMs, stableMs, silenceMs, slowMs };
-    return new SSEClient({ user, token: "", ...defined({ ...given, ...times }) });
+    return sharedClient({ user, token: "", bus, ...defined({ ...given, ...times }) });
   }, [
     loggedIn,
     user,
@@ -144,19 +153,17 @@ function useClient(options: SSEOptions | null): SSEClient | null {
     slowMs,
   ]);
   useEffect(() => {
-    client?.setToken(
+    shared?.use(
+      latest,
       text ??
         ((reason) => {
           const token = latest.current;
           return typeof token === "function" ? token(reason) : token;
         }),
     );
-  }, [client, text, latest]);
-  useEffect(() => {
-    client?.start();
-    return () => client?.stop();
-  }, [client]);
-  return client;
+  }, [shared, text, latest]);
+  useEffect(() => () => shared?.leave(latest), [shared, latest]);
+  return shared?.client ?? null;
 }
 
 function useSnapshot<T>(client: SSEClient | null, select: (snapshot: SSESnapshot) => T): T {

@@ -99,8 +99,10 @@ export class Session {
   }
 
   reconnect(): void {
-    if (this.state !== "joined") this.join();
-    else if (this.connection) this.connection.connect();
+    if (this.state !== "joined") {
+      this.memory.shared = { ...this.memory.shared, refused: null }; // it may be taken now
+      this.join();
+    } else if (this.connection) this.connection.connect();
     else this.tabs.ask("reconnect");
   }
 
@@ -201,7 +203,8 @@ export class Session {
   }
 
   private dispatch({ event, data, id, timestamp }: Frame): void {
-    if (event === "system.resync") this.ids.newest = null;
+    // With an id it is an event like others, which may come again: one of those before was lost, but ids go on.
+    if (event === "system.resync" && id === null) this.ids.newest = null;
     // The id of `connected` is none of an event; it may be known.
     if (event !== "connected" && id !== null && this.ids.isRepeat(id)) return;
     if (event === "connected" && id !== null && isNewer(id, this.ids.newest)) this.ids.newest = id;

@@ -17,9 +17,6 @@ export interface StreamHost {
   end(why: StreamEnd): void;
 }
 
-/** These never have an id of their own, whatever the EventSource says: it repeats the last one it had. */
-const WITHOUT_ID = /^(keepalive$|system\.|auth\.)/;
-
 /**
  * One EventSource from its start to its first error. It does not reconnect by itself: a new one can say which
  * token and which last id it has now.
@@ -29,6 +26,7 @@ export class Stream {
   private closed = false;
   private timer: unknown;
   private heardAt: number;
+  private lastEventId = "";
 
   constructor(
     private readonly environment: Browser,
@@ -76,14 +74,18 @@ export class Stream {
 
   private take(message: MessageEvent<string>): void {
     this.heardAt = this.environment.now();
-    const frame = parseFrame(message);
+    const frame = parseFrame(message, this.lastEventId);
+    this.lastEventId = message.lastEventId;
     if (frame) this.host.frame(frame);
     else console.warn("[SSE] skipped a message that is no event:", message.data);
   }
 }
 
-/** Null if it is not JSON, or has no `event`. What has no `data` (connected: `message`) is its own data. */
-export function parseFrame(message: { data: string; lastEventId: string }): Frame | null {
+/**
+ * Null if it is not JSON, or has no `event`. What has no `data` (connected: `message`) is its own data. An EventSource
+ * repeats the id of `before` with a message that has none.
+ */
+export function parseFrame(message: { data: string; lastEventId: string }, before: string): Frame | null {
   let json: unknown;
   try {
     json = JSON.parse(message.data);
@@ -94,7 +96,7 @@ export function parseFrame(message: { data: string; lastEventId: string }): Fram
   const { event, data, timestamp, ...rest } = json as Record<string, unknown>;
   if (typeof event !== "string" || event === "") return null;
   const frame: Frame = { event, data: data === undefined ? rest : data, id: null };
-  if (message.lastEventId !== "" && !WITHOUT_ID.test(event)) frame.id = message.lastEventId;
+  if (message.lastEventId !== "" && message.lastEventId !== before) frame.id = message.lastEventId;
   if (typeof timestamp === "number") frame.timestamp = timestamp;
   return frame;
 }

@@ -1,6 +1,7 @@
 import type { Carried, ConnectionStatus } from "./connection.js";
 import type { ChannelLike, Environment, LocksLike } from "./environment.js";
 import type { SSEEvents } from "./events.js";
+import { Leases } from "./leases.js";
 import type { Frame } from "./stream.js";
 
 /** How the connection is, in all tabs. */
@@ -65,6 +66,7 @@ const JITTER_MS = 500;
 export class Tabs {
   leader = false;
   private channel: ChannelLike | null = null;
+  private locks: LocksLike | null = null;
   private position: Position | null = null;
   /** How far it had followed the leader of each earlier term. */
   private readonly passed = new Map<number, number>();
@@ -85,14 +87,21 @@ export class Tabs {
 
   /** Becomes the leader, or follows one. */
   join(): void {
-    const { BroadcastChannel, locks } = this.environment;
+    const { BroadcastChannel, storage } = this.environment;
+    const locks = this.environment.locks ?? (storage && new Leases(this.environment, storage));
     if (!this.options.share || !BroadcastChannel || !locks) {
       this.leader = true;
       this.host.lead();
       return;
     }
-    this.channel = new BroadcastChannel(this.options.name);
+    try {
+      this.channel = new BroadcastChannel(this.options.name);
+    } catch (error) {
+      this.alone(error); // Firefox, when it may store nothing for this site
+      return;
+    }
     this.channel.onmessage = (message: MessageEvent<Message>) => this.take(message.data);
+    this.locks = locks;
     this.queue(locks);
   }
 
@@ -153,7 +162,9 @@ export class Tabs {
         this.queued = null;
         this.lead();
       });
-    locks.request(this.options.name, options, held).catch((error: unknown) => {
+    // In a function of its own: what it throws is what it would reject with.
+    const asked = (async () => locks.request(this.options.name, options, held))();
+    asked.catch((error: unknown) => {
       if (request !== this.request) return;
       if (error instanceof DOMException && error.name === "AbortError") this.robbed(locks);
       else this.alone(error);
@@ -187,7 +198,7 @@ export class Tabs {
     this.queue(locks);
   }
 
-  /** There are locks, and this page may not use them: as if there were none. */
+  /** There are locks and channels, and this page may not use them: as if there were none. */
   private alone(error: unknown): void {
     this.host.log("no connection shared between tabs:", error);
     this.leave();
@@ -246,7 +257,9 @@ export class Tabs {
 
   private watch(): void {
     this.environment.clearTimeout(this.silence);
-    const quiet = Math.max(0, this.environment.now() - this.heardAt);
+    const now = this.environment.now();
+    this.heardAt = Math.min(this.heardAt, now); // the clock may have been set back
+    const quiet = now - this.heardAt;
     if (quiet >= this.options.silenceMs) this.ask("silent");
     const wait = quiet >= this.options.silenceMs ? this.options.silenceMs : this.options.silenceMs - quiet;
     this.silence = this.environment.setTimeout(() => this.watch(), wait);
@@ -257,8 +270,7 @@ export class Tabs {
     this.answer ??= this.environment.setTimeout(
       () => {
         this.answer = null;
-        const { locks } = this.environment;
-        if (locks && this.environment.visible()) this.steal(locks);
+        if (this.locks && this.environment.visible()) this.steal(this.locks);
       },
       ANSWER_MS + this.environment.random() * JITTER_MS,
     );

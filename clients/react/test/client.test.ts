@@ -400,15 +400,14 @@ describe("a token that is not taken", () => {
     expect(page.getSnapshot().leader).toBe(false);
   });
 
-  test("is not tried again by reconnect, but another one is", async () => {
+  test("is not tried again when it is set again, but another one is", async () => {
     const world = new World();
     world.server.refused.set("T", 401);
     const page = client(world.tab(), { share: false });
     await world.advance();
-    page.reconnect();
+    page.setToken("T");
     await world.advance();
     expect(world.server.sources).toHaveLength(1);
-    page.setToken("T");
     page.setToken("U");
     await world.advance();
     expect(page.getSnapshot().status).toBe("open");
@@ -658,4 +657,96 @@ describe("start and stop", () => {
     }
     info.mockRestore();
   });
+});
+
+describe("another user on the same page", () => {
+  /** Both have an id in storage, from before this page was loaded. */
+  async function login() {
+    const world = new World();
+    for (const user of [1, 2]) {
+      const id = world.server.publish("before", user);
+      world.stored.set(`sse-react:${user}:/api/v1/sse/events/`, JSON.stringify({ id, at: world.now - 1 }));
+    }
+    return { world, tab: world.tab() };
+  }
+
+  test("does not resume: what the page shows was kept fresh for somebody else; nor does the first who comes back", async () => {
+    const { world, tab } = await login();
+    for (const [user, told] of [
+      [1, ["before 2"]],
+      [2, [STALE]],
+      [1, [STALE]],
+    ] as const) {
+      const page = client(tab, { user });
+      await world.advance();
+      expect(news(page)).toEqual(told);
+      page.stop();
+      world.stored.set("sse-react:1:/api/v1/sse/events/", JSON.stringify({ id: world.server.events[0]?.id, at: 0 }));
+    }
+  });
+
+  test("resumes after the page was loaded anew", async () => {
+    const { world } = await login();
+    for (const user of [1, 2]) {
+      const page = client(world.tab(), { user });
+      await world.advance();
+      expect(page.heard).not.toContain(STALE);
+    }
+  });
+});
+
+describe("events of the site with names like the protocol's", () => {
+  test.each(["system.maintenance", "auth.login", "system.resync"])("%s is replayed once only", async (event) => {
+    const { world, server, page } = await open();
+    server.publish("estimate.created", 1);
+    const id = server.publish(event, { reason: "lost" });
+    await world.advance();
+    expect(news(page)).toEqual(["estimate.created 1", `${event} {"reason":"lost"}`]);
+    expect(page.getSnapshot().lastEventId).toBe(id);
+    server.open[0]?.send({ event: "estimate.created", data: 1 }, server.events[0]?.id);
+    server.open[0]?.send({ event, data: { reason: "lost" } }, id);
+    server.break();
+    await world.advance(3000);
+    expect(news(page).slice(1)).toEqual(['system.connectionRestored {"resumed":true,"downMs":3000}']);
+    expect(server.sources.at(-1)?.from).toBe(id);
+  });
+});
+
+describe("a token function that never answers", () => {
+  test("has failed after 10 s, and what it says later is of no account", async () => {
+    const answers: ((token: string) => void)[] = [];
+    const token = () => new Promise<string>((resolve) => void answers.push(resolve));
+    const { world, server, page } = await open({ token });
+    await world.advance(9999);
+    expect(page.getSnapshot().status).toBe("connecting");
+    await world.advance(1);
+    expect(page.getSnapshot()).toMatchObject({ status: "waiting", attempt: 1 });
+    answers[0]?.("late");
+    await world.advance(3000);
+    answers[1]?.("T");
+    await world.advance(20_000);
+    expect(server.sources.map(({ token }) => token)).toEqual(["T"]);
+    expect(page.getSnapshot().status).toBe("open");
+  });
+
+  test("is not waited for when the client is stopped", async () => {
+    const { world, page } = await open({ token: () => new Promise<string>(() => {}) });
+    page.stop();
+    expect(world.pending).toBe(0);
+  });
+});
+
+test.each(["denied", "revoked"])("reconnect after %s asks the server about the same token again", async (status) => {
+  const { world, server, page } = await open();
+  if (status === "revoked") server.revoke("T");
+  else {
+    server.refused.set("T", 401);
+    server.break();
+  }
+  await world.advance(3000);
+  expect(page.getSnapshot().status).toBe(status);
+  server.refused.clear();
+  page.reconnect();
+  await world.advance();
+  expect(page.getSnapshot().status).toBe("open");
 });

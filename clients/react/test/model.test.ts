@@ -58,103 +58,111 @@ class Page {
   }
 }
 
-test(`no page misses an event or hears one twice, whatever tabs and server do (seed ${SEED})`, async () => {
-  const random = generator(SEED);
-  const world = new World();
-  const { server } = world;
-  world.random = random;
-  world.latency = () => (random() < 0.2 ? random() * 50 : 0);
-  const published: number[] = [];
-  let pages: Page[] = [];
-  const pick = () => pages[Math.floor(random() * pages.length)];
-  const away = (page: Page | undefined): page is Page => page !== undefined && !page.suspended;
+test.each([
+  ["Web Locks", true],
+  ["leases instead of Web Locks", false],
+])(
+  `no page misses an event or hears one twice, whatever tabs and server do: %s (seed ${SEED})`,
+  async (_, secure) => {
+    const random = generator(SEED);
+    const world = new World();
+    const { server } = world;
+    world.random = random;
+    world.latency = () => (random() < 0.2 ? random() * 50 : 0);
+    const published: number[] = [];
+    let pages: Page[] = [];
+    const pick = () => pages[Math.floor(random() * pages.length)];
+    const away = (page: Page | undefined): page is Page => page !== undefined && !page.suspended;
 
-  const steps: [weight: number, step: () => void][] = [
-    [
-      40,
-      () => {
-        published.push(published.length);
-        server.publish("event", published.length - 1);
-      },
-    ],
-    [
-      4,
-      () => {
-        if (pages.length >= 5) return;
-        const page = new Page(world.tab(), published);
-        pages.push(page);
-        world.later(page.tab, random() * 300, () => page.client.start());
-      },
-    ],
-    [
-      3,
-      () => {
-        const page = pick();
-        if (!page) return;
-        if (random() < 0.5) page.tab.fire("suspend");
-        page.tab.close();
-        pages = pages.filter((other) => other !== page);
-      },
-    ],
-    [3, () => pick()?.tab.freeze()],
-    [6, () => pick()?.tab.thaw({ forgetful: random() < 0.3 })],
-    [3, () => pick()?.tab.hide()],
-    [6, () => pick()?.tab.show()],
-    [
-      3,
-      () => {
-        const page = pick();
-        if (!away(page) || page.tab.frozen) return;
-        page.suspended = true;
-        page.tab.fire("suspend");
-      },
-    ],
-    [
-      5,
-      () => {
-        const page = pick();
-        if (!page?.suspended || page.tab.frozen) return;
+    const steps: [weight: number, step: () => void][] = [
+      [
+        40,
+        () => {
+          published.push(published.length);
+          server.publish("event", published.length - 1);
+        },
+      ],
+      [
+        4,
+        () => {
+          if (pages.length >= 5) return;
+          const page = new Page(world.tab(), published);
+          if (!secure) delete page.tab.environment.locks;
+          pages.push(page);
+          world.later(page.tab, random() * 300, () => page.client.start());
+        },
+      ],
+      [
+        3,
+        () => {
+          const page = pick();
+          if (!page) return;
+          if (random() < 0.5) page.tab.fire("suspend");
+          page.tab.close();
+          pages = pages.filter((other) => other !== page);
+        },
+      ],
+      [3, () => pick()?.tab.freeze()],
+      [6, () => pick()?.tab.thaw({ forgetful: random() < 0.3 })],
+      [3, () => pick()?.tab.hide()],
+      [6, () => pick()?.tab.show()],
+      [
+        3,
+        () => {
+          const page = pick();
+          if (!away(page) || page.tab.frozen) return;
+          page.suspended = true;
+          page.tab.fire("suspend");
+        },
+      ],
+      [
+        5,
+        () => {
+          const page = pick();
+          if (!page?.suspended || page.tab.frozen) return;
+          page.suspended = false;
+          page.tab.fire("resume");
+        },
+      ],
+      [2, () => pick()?.client.reconnect()],
+      [3, () => server.break()],
+      [2, () => server.be("down")],
+      [5, () => server.be("ok")],
+      [1, () => server.forget()],
+      [1, () => pick()?.tab.setOnline(false)],
+      [3, () => pick()?.tab.setOnline(true)],
+    ];
+    const total = steps.reduce((sum, [weight]) => sum + weight, 0);
+    const step = () => {
+      let at = random() * total;
+      for (const [weight, run] of steps) {
+        at -= weight;
+        if (at < 0) return run();
+      }
+    };
+    const settle = async () => {
+      server.mode = "ok";
+      for (const page of pages) {
+        page.tab.thaw();
         page.suspended = false;
         page.tab.fire("resume");
-      },
-    ],
-    [2, () => pick()?.client.reconnect()],
-    [3, () => server.break()],
-    [2, () => server.be("down")],
-    [5, () => server.be("ok")],
-    [1, () => server.forget()],
-    [1, () => pick()?.tab.setOnline(false)],
-    [3, () => pick()?.tab.setOnline(true)],
-  ];
-  const total = steps.reduce((sum, [weight]) => sum + weight, 0);
-  const step = () => {
-    let at = random() * total;
-    for (const [weight, run] of steps) {
-      at -= weight;
-      if (at < 0) return run();
-    }
-  };
-  const settle = async () => {
-    server.mode = "ok";
-    for (const page of pages) {
-      page.tab.thaw();
-      page.suspended = false;
-      page.tab.fire("resume");
-      page.tab.setOnline(true);
-      page.tab.show();
-    }
-    await world.advance(100_000);
-    for (const page of pages) {
-      const { status } = page.client.getSnapshot();
-      const state = { status, lost: page.lost, missing: page.missing(published), doubled: page.doubled };
-      expect(state).toEqual({ status: "open", lost: false, missing: [], doubled: [] });
-    }
-    expect(server.open.filter(({ tab }) => !tab.closed)).toHaveLength(pages.length > 0 ? 1 : 0);
-  };
+        page.tab.setOnline(true);
+        page.tab.show();
+      }
+      await world.advance(100_000);
+      for (const page of pages) {
+        const { status } = page.client.getSnapshot();
+        const state = { status, lost: page.lost, missing: page.missing(published), doubled: page.doubled };
+        expect(state).toEqual({ status: "open", lost: false, missing: [], doubled: [] });
+      }
+      expect(server.open.filter(({ tab }) => !tab.closed)).toHaveLength(pages.length > 0 ? 1 : 0);
+    };
 
-  for (let n = 1; n <= STEPS; n++) {
-    step();
-    await world.advance(random() < 0.03 ? random() * 90_000 : random() * 100);
-    if (n % 50 === 0) await settle();
-  }
-}, 600_000);
+    for (let n = 1; n <= STEPS; n++) {
+      step();
+      await world.advance(random() < 0.03 ? random() * 90_000 : random() * 100);
+      if (n % 50 === 0) await settle();
+    }
+  },
+  600_000,
+);

@@ -1,6 +1,6 @@
 import { describe, expect, test, vi } from "vitest";
 import { client, MISSED, news, STALE, type TestClient } from "./clients.js";
-import { World } from "./world.js";
+import { type Tab, World } from "./world.js";
 
 /** So many tabs of one user, connected; the first is the leader. */
 async function tabs(count: number, options: Parameters<typeof client>[1] = {}) {
@@ -37,7 +37,10 @@ describe("several tabs", () => {
   });
 
   test.each([
-    ["locks", (world: World) => world.tabs.map((tab) => delete tab.environment.locks)],
+    [
+      "locks and storage",
+      (world: World) => world.tabs.map((tab) => delete tab.environment.locks && delete tab.environment.storage),
+    ],
     ["channels", (world: World) => world.tabs.map((tab) => delete tab.environment.BroadcastChannel)],
   ])("of a browser without %s have a stream each", async (_, remove) => {
     const world = new World();
@@ -505,5 +508,67 @@ describe("a token that is not taken", () => {
     expect(world.server.open.map(({ token }) => token)).toEqual(["V"]);
     for (const page of pages) news(page);
     expect(await heard(world, pages)).toEqual(Array(4).fill(["event"]));
+  });
+});
+
+describe("a browser that has channels and locks, but refuses them", () => {
+  test.each([
+    [
+      "the channel",
+      (tab: Tab) => {
+        tab.environment.BroadcastChannel = class {
+          onmessage = null;
+          constructor() {
+            throw new DOMException("insecure", "SecurityError");
+          }
+          postMessage() {}
+          close() {}
+        };
+      },
+    ],
+    [
+      "the lock",
+      (tab: Tab) => {
+        tab.environment.locks = {
+          request: () => {
+            throw new DOMException("insecure", "SecurityError");
+          },
+        };
+      },
+    ],
+  ])("has a stream in each tab: %s", async (_, refuse) => {
+    const world = new World();
+    const tab = world.tab();
+    refuse(tab);
+    const page = client(tab);
+    await world.advance();
+    expect(page.getSnapshot()).toMatchObject({ status: "open", leader: true });
+    page.reconnect();
+    page.stop();
+    expect(tab.streams).toEqual([]);
+  });
+});
+
+describe("a clock that is set back by an hour", () => {
+  test("does not keep a tab from noticing that the leader hangs", async () => {
+    const { world, all, pages } = await tabs(2);
+    all[0]?.tab.freeze();
+    if (all[1]) all[1].tab.clock = -3_600_000;
+    await world.advance(300_000);
+    expect(leaders(pages)).toEqual([true, true]);
+    expect(pages[1]?.getSnapshot().status).toBe("open");
+  });
+
+  test("does not keep a hidden leader from trying again for a tab that is looked at", async () => {
+    const { world, server, all, pages } = await tabs(2);
+    all[0]?.tab.hide();
+    server.be("down");
+    server.break();
+    await world.advance(120_000);
+    expect(statuses(pages)).toEqual(["lost", "lost"]);
+    for (const { tab } of all) tab.clock = -3_600_000;
+    server.be("ok");
+    await world.advance(300_000);
+    expect(statuses(pages)).toEqual(["open", "open"]);
   });
 });

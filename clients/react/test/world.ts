@@ -110,8 +110,14 @@ export class Tab {
       },
       storage: {
         getItem: (key) => world.stored.get(key) ?? null,
-        setItem: (key, value) => void world.stored.set(key, value),
-        removeItem: (key) => void world.stored.delete(key),
+        setItem: (key, value) => {
+          world.stored.set(key, value);
+          this.tellStored();
+        },
+        removeItem: (key) => {
+          world.stored.delete(key);
+          this.tellStored();
+        },
       },
       visible: () => this.visible,
       online: () => this.online,
@@ -122,6 +128,7 @@ export class Tab {
       },
       now: () => world.now + this.clock,
       loadedAt: world.now,
+      page: {},
       random: () => world.random(),
       setTimeout: (callback, ms) => world.later(this, ms, callback),
       clearTimeout: (timer) => timer && world.cancel(timer as Task),
@@ -139,6 +146,14 @@ export class Tab {
 
   listening(): number {
     return [...this.listeners.values()].reduce((sum, all) => sum + all.size, 0);
+  }
+
+  /** Other tabs that listen are told that something was stored. */
+  private tellStored(): void {
+    for (const other of this.world.tabs) {
+      if (other === this || !other.listeners.get("storage")?.size) continue;
+      this.world.later(other, this.world.latency(), () => other.fire("storage"));
+    }
   }
 
   hide(): void {

@@ -5,9 +5,23 @@ import { EventBus } from "../../src/bus.js";
 import { SSEConnection } from "../../src/index.js";
 import { Bursts, type QueryMap, type SSEQueriesOptions, useSSEQueries } from "../../src/query.js";
 
-beforeEach(() => void vi.useFakeTimers());
+beforeEach(() => {
+  vi.useFakeTimers();
+  vi.spyOn(Math, "random").mockReturnValue(0);
+  vi.spyOn(document, "hidden", "get").mockImplementation(() => hidden);
+  vi.spyOn(document, "visibilityState", "get").mockImplementation(() => (hidden ? "hidden" : "visible"));
+});
+let hidden = false;
+
+function setHidden(value: boolean): void {
+  hidden = value;
+  act(() => void document.dispatchEvent(new Event("visibilitychange", { bubbles: true })));
+}
+
 afterEach(() => {
   cleanup();
+  hidden = false;
+  vi.restoreAllMocks();
   vi.useRealTimers();
 });
 
@@ -134,8 +148,7 @@ describe("useSSEQueries", () => {
   });
 
   test("a query on the page is fetched anew, in a hidden tab too", async () => {
-    vi.spyOn(document, "visibilityState", "get").mockReturnValue("hidden");
-    vi.spyOn(document, "hidden", "get").mockReturnValue(true);
+    setHidden(true);
     const bus = new EventBus();
     let count = 0;
     const List = () => {
@@ -155,7 +168,6 @@ describe("useSSEQueries", () => {
     bus.emit("estimate.created", {});
     await pass(10);
     expect(screen.getByText("fetched 2")).toBeTruthy();
-    vi.restoreAllMocks();
   });
 });
 
@@ -175,17 +187,157 @@ describe("a long burst", () => {
     bursts.end();
   });
 
-  test("does not wait longer than ten times, and not for one that failed", async () => {
+  test("does not wait longer than 30 s, and not for one that failed", async () => {
     const invalidate = vi
       .fn()
       .mockReturnValueOnce(new Promise(() => {}))
       .mockRejectedValue(new Error("offline"));
     const bursts = new Bursts(invalidate, 100);
-    for (let n = 0; n < 110; n++) {
-      bursts.add([["a"]]);
-      await vi.advanceTimersByTimeAsync(10);
-    }
+    bursts.add([["a"]]);
+    await vi.advanceTimersByTimeAsync(1);
+    bursts.add([["a"]]);
+    await vi.advanceTimersByTimeAsync(29_000);
+    expect(invalidate).toHaveBeenCalledTimes(1);
+    await vi.advanceTimersByTimeAsync(1000);
+    expect(invalidate).toHaveBeenCalledTimes(2);
+    bursts.add([["a"]]);
+    await vi.advanceTimersByTimeAsync(100);
     expect(invalidate).toHaveBeenCalledTimes(3);
     bursts.end();
   });
 });
+
+describe("what is shown in the end is what the server has", () => {
+  /** A page that shows ["estimates"], which the server reads at once and answers `takes` ms later (null: never). */
+  function live(takes: (n: number) => number | null, refetchOnWindowFocus = true) {
+    const bus = new EventBus();
+    const client = new QueryClient({ defaultOptions: { queries: { refetchOnWindowFocus } } });
+    const site = { database: "old", fetches: 0 };
+    const List = () => {
+      useSSEQueries({ "estimate.*": [["estimates"]] });
+      const { data } = useQuery({
+        queryKey: ["estimates"],
+        queryFn: async () => {
+          const read = site.database;
+          const ms = takes(++site.fetches);
+          await new Promise((resolve) => ms !== null && setTimeout(resolve, ms));
+          return read;
+        },
+      });
+      return <p>{data}</p>;
+    };
+    const { unmount } = render(
+      <QueryClientProvider client={client}>
+        <SSEConnection user={null} token={null} bus={bus} indicator={false}>
+          <List />
+        </SSEConnection>
+      </QueryClientProvider>,
+    );
+    return { site, bus, client, unmount };
+  }
+
+  test("an event while a query is fetched for the first time", async () => {
+    const { site, bus } = live(() => 500);
+    await pass(100);
+    site.database = "new";
+    bus.emit("estimate.created", {});
+    await pass(2000);
+    expect(screen.getByText("new")).toBeTruthy();
+    expect(site.fetches).toBe(2);
+  });
+
+  test("steady events and a server slower than they are: it is refreshed all the time, not at the end", async () => {
+    const { site, bus } = live((n) => (n === 1 ? 10 : 1500));
+    await pass(100);
+    for (let n = 0; n < 120; n++) {
+      site.database = String(n);
+      bus.emit("estimate.updated", {});
+      await pass(500);
+    }
+    expect(Number(document.querySelector("p")?.textContent)).toBeGreaterThan(110);
+    await pass(5000);
+    expect(screen.getByText("119")).toBeTruthy();
+  });
+
+  test("a refetch of somebody else that is under way is let finish, and followed by one more", async () => {
+    const { site, bus, client } = live((n) => (n === 1 ? 10 : 1500));
+    await pass(100);
+    site.database = "polled";
+    void client.refetchQueries({ queryKey: ["estimates"] });
+    await pass(1000);
+    site.database = "new";
+    bus.emit("estimate.updated", {});
+    await pass(600);
+    expect(screen.getByText("polled")).toBeTruthy();
+    await pass(1500);
+    expect(screen.getByText("new")).toBeTruthy();
+    expect(site.fetches).toBe(3);
+  });
+
+  test("a refetch that hangs is given up", async () => {
+    const { site, bus } = live((n) => (n === 2 ? null : 10));
+    await pass(100);
+    bus.emit("estimate.updated", {});
+    await pass(100);
+    site.database = "new";
+    bus.emit("estimate.updated", {});
+    await pass(61_000);
+    expect(screen.getByText("new")).toBeTruthy();
+  });
+
+  test("and a query that nobody shows any more is old, though it was still being fetched", async () => {
+    const { client, bus, unmount } = live(() => 10);
+    const result = client.prefetchQuery({ queryKey: ["estimates", 5], queryFn: () => later(500, "old") });
+    await pass(100);
+    bus.emit("estimate.updated", {});
+    await pass(1000);
+    await result;
+    expect(client.getQueryState(["estimates", 5])).toMatchObject({ data: "old", isInvalidated: true });
+    unmount();
+  });
+
+  test("pages that may have missed something do not all ask at the same moment", async () => {
+    vi.spyOn(Math, "random").mockReturnValue(0.5);
+    const { site, bus } = live(() => 10);
+    await pass(100);
+    bus.emit("system.resync", { reason: "unknown" });
+    bus.emit("system.stale", { reason: "missed" });
+    await pass(999);
+    expect(site.fetches).toBe(1);
+    await pass(100);
+    expect(site.fetches).toBe(2);
+  });
+
+  test.each([
+    [true, "and so does TanStack Query"],
+    [false, "though TanStack Query does not"],
+  ])("a hidden tab asks once when it is shown (refetchOnWindowFocus %s: %s)", async (refetchOnWindowFocus) => {
+    const { site, bus, client } = live(() => 10, refetchOnWindowFocus);
+    await pass(100);
+    bus.emit("system.stale", { reason: "missed" }); // shown now, hidden when it is due
+    setHidden(true);
+    await pass(3000);
+    expect(client.getQueryState(["estimates"])).toMatchObject({ isInvalidated: true });
+    site.database = "new";
+    bus.emit("system.resync", { reason: "unknown" });
+    await pass(3000);
+    expect(site.fetches).toBe(1);
+    setHidden(false);
+    await pass(3000);
+    expect(site.fetches).toBe(2);
+    expect(screen.getByText("new")).toBeTruthy();
+  });
+
+  test("what is unmounted before it is due is made old at once", async () => {
+    vi.spyOn(Math, "random").mockReturnValue(0.5);
+    const { client, bus, unmount } = live(() => 10);
+    await pass(100);
+    bus.emit("system.stale", { reason: "missed" });
+    unmount();
+    expect(client.getQueryState(["estimates"])).toMatchObject({ isInvalidated: true });
+  });
+});
+
+function later<T>(ms: number, value: T): Promise<T> {
+  return new Promise((resolve) => setTimeout(() => resolve(value), ms));
+}

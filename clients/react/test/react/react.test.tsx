@@ -7,6 +7,7 @@ import { eventBus } from "../../src/bus.js";
 import {
   SSEConnection,
   type SSEConnectionProps,
+  type SSEOptions,
   useSSE,
   useSSEBus,
   useSSEClient,
@@ -183,6 +184,75 @@ describe("useSSE", () => {
     expect(() => render(<Outside />)).toThrow("no <SSEConnection> above");
     error.mockRestore();
   });
+});
+
+describe("several components with the same options", () => {
+  function setup() {
+    const { props, ...rest } = page();
+    const { indicator: _, ...options } = props;
+    const heard: unknown[] = [];
+    rest.bus.on("a", (data) => heard.push(data));
+    const Own = ({ name, ...over }: { name: string } & Partial<SSEOptions>) => {
+      const { status, lastEventId } = useSSE({ ...options, ...over });
+      return <p>{`${name}: ${status} ${lastEventId}`}</p>;
+    };
+    return { ...rest, heard, Own };
+  }
+
+  test("have one connection, until the last of them goes", async () => {
+    const { Own, server, heard, advance } = setup();
+    const { rerender, unmount } = render([<Own key={1} name="one" />, <Own key={2} name="two" />]);
+    await advance();
+    const id = server.publish("a", 1);
+    await advance();
+    expect(heard).toEqual([1]);
+    expect(server.sources).toHaveLength(1);
+    for (const name of ["one", "two"]) expect(screen.getByText(`${name}: open ${id}`)).toBeTruthy();
+    rerender([<Own key={2} name="two" />, <Own key={3} name="three" />]);
+    await advance();
+    expect(server.sources).toHaveLength(1);
+    expect(screen.getByText(`three: open ${id}`)).toBeTruthy();
+    unmount();
+    await advance();
+    expect(server.open).toHaveLength(0);
+  });
+
+  test("ask the newest of those that are there for a token", async () => {
+    const { Own, server, advance } = setup();
+    const { rerender } = render([
+      <Own key={1} name="one" token={() => "one"} />,
+      <Own key={2} name="two" token={() => "two"} />,
+    ]);
+    await advance();
+    rerender([<Own key={1} name="one" token={() => "one"} />]);
+    await advance();
+    server.break();
+    await advance(3000);
+    expect(server.sources.map(({ token }) => token)).toEqual(["two", "one"]);
+  });
+
+  test("and those with others have one of their own", async () => {
+    const { Own, server, advance } = setup();
+    render([<Own key={1} name="one" />, <Own key={2} name="two" user={8} />]);
+    await advance();
+    expect(server.open).toHaveLength(2);
+  });
+});
+
+test("useSSEEvent hears what useSSE(options) brings to the same bus, in the same component", async () => {
+  const { props, server, bus, advance } = page();
+  const { indicator: _, ...options } = props;
+  const heard: unknown[] = [];
+  const Own = () => {
+    useSSE(options);
+    useSSEEvent("a", (data) => heard.push(data), bus);
+    return null;
+  };
+  render(<Own />);
+  await advance();
+  server.publish("a", 1);
+  await advance();
+  expect(heard).toEqual([1]);
 });
 
 test("useSSEStatus renders again when the status changes, not on every event", async () => {
