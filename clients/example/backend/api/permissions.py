@@ -37,8 +37,17 @@ class ManagersWrite(BasePermission):
         return request.method in SAFE_METHODS or is_manager(user_of(request))
 
 
+class ForemenChangeUndecided(BasePermission):
+    """What was approved or rejected stays as it is. Of what a foreman sees, which is his own: ``visible_estimates``."""
+
+    message = "Смета согласована или отклонена: изменить её может только менеджер."
+
+    def has_object_permission(self, request: Request, view: APIView, obj: Estimate) -> bool:  # noqa: ARG002
+        return request.method != "PATCH" or is_manager(user_of(request)) or obj.status in FOREMAN_STATUSES
+
+
 class ForemenDeleteDrafts(BasePermission):
-    """Of what a foreman sees, which is his own: ``visible_estimates``."""
+    """Of what a foreman sees, too."""
 
     message = "Прораб может удалить только свой черновик."
 

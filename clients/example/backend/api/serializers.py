@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from django.db.models import BigIntegerField
 from rest_framework import serializers
 
 from .models import Estimate, Project, Role, Status, User
@@ -84,7 +85,7 @@ class EstimateSerializer(serializers.ModelSerializer[Estimate]):
 class EstimateFilter(serializers.Serializer[Any]):
     """The query of the list: ``?project=1&status=Черновик``; what is empty filters nothing."""
 
-    project = serializers.IntegerField(required=False)
+    project = serializers.IntegerField(required=False, min_value=0, max_value=BigIntegerField.MAX_BIGINT)
     status = serializers.ChoiceField(Status.choices, required=False)
 
     def to_internal_value(self, data: Any) -> Any:

@@ -1,10 +1,10 @@
-"""Who is told what: a manager of everything, a foreman of what is assigned to him."""
+"""Who is told what: a manager of everything, a foreman of all projects and of the estimates assigned to him."""
 
 from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from sse_django import ModelEvents, To, audience, register
+from sse_django import ModelEvents, register
 
 from .actor import actor
 from .models import Estimate, Project, Role
@@ -40,8 +40,5 @@ class EstimateEvents(SiteEvents):
 @register(Project)
 class ProjectEvents(SiteEvents):
     events: ClassVar = ["created", "updated"]
+    roles: ClassVar = [role.value for role in Role]  # foremen choose among all projects too
     fields: ClassVar = {"project_id": "pk", "project_name": "name"}
-
-    def audience(self, instance: Project) -> To:
-        foremen = instance.estimates.order_by().values_list("foreman_id", flat=True).distinct()
-        return audience(users=foremen, roles=[Role.MANAGER.value])

@@ -19,7 +19,15 @@ from rest_framework.viewsets import GenericViewSet, ModelViewSet
 
 from .audit import audit
 from .models import Estimate, Project, Role, User
-from .permissions import ForemenDeleteDrafts, HasRole, ManagersWrite, is_manager, user_of, visible_estimates
+from .permissions import (
+    ForemenChangeUndecided,
+    ForemenDeleteDrafts,
+    HasRole,
+    ManagersWrite,
+    is_manager,
+    user_of,
+    visible_estimates,
+)
 from .serializers import (
     EstimateFilter,
     EstimateSerializer,
@@ -132,7 +140,7 @@ class ProjectViewSet(Audited[Project]):
 
 class EstimateViewSet(Audited[Estimate]):
     serializer_class = EstimateSerializer
-    permission_classes = (HasRole, ForemenDeleteDrafts)
+    permission_classes = (HasRole, ForemenChangeUndecided, ForemenDeleteDrafts)
     http_method_names = ("get", "post", "patch", "delete", "head", "options")
 
     def get_queryset(self) -> QuerySet[Estimate]:

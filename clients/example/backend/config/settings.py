@@ -97,6 +97,7 @@ REST_FRAMEWORK = {
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
 }
 SSE = {
+    "AUTHENTICATION_CLASSES": ["api.authentication.RoleTokenAuthentication"],
     "SOCKET": os.environ.get("SSE_SOCKET", str(STATE / "run" / "sse.sock")),
     "AUTH_KEY": _key("auth.key"),
     "TICKET_KEY": _key("ticket.key"),

@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from rest_framework.authtoken.models import Token
 
 from api.models import Estimate, Project, Role, User
 
@@ -66,6 +67,17 @@ def test_who_has_no_role_sees_nothing(browser: Browser, nobody: User, path: str)
     assert (answer.status_code, answer.json()) == (403, {"detail": "У вас нет роли на этом сайте."})
 
 
+def test_who_has_no_role_hears_nothing(
+    client: Client, settings: Any, browser: Browser, nobody: User, foreman: User
+) -> None:
+    settings.SSE = {**settings.SSE, "AUTH_KEY": "key of sse"}
+    for user, status in ((nobody, 401), (foreman, 200)):
+        token = Token.objects.create(user=user).key
+        head = {"Authorization": f"Token {token}", "X-SSE-Key": "key of sse"}
+        assert client.get("/api/v1/sse/auth/", headers=head).status_code == status
+        assert client.post("/api/v1/sse/ticket/", headers=head).status_code == status
+
+
 def test_a_manager_sees_all_estimates_and_a_foreman_his_own(
     browser: Browser, manager: User, another: User, estimate: Estimate
 ) -> None:
@@ -119,10 +131,20 @@ def test_the_list_is_filtered(
     assert [one["number"] for one in browser(manager).get("/api/v1/estimates/", query).json()] == numbers
 
 
-@pytest.mark.parametrize("query", [{"status": "Новая"}, {"project": "x"}])
+@pytest.mark.parametrize(
+    "query", [{"status": "Новая"}, {"project": "x"}, {"project": "9" * 20}, {"project": "-" + "9" * 20}]
+)
 def test_a_filter_that_makes_no_sense_is_an_error(browser: Browser, manager: User, query: dict[str, str]) -> None:
     answer = browser(manager).get("/api/v1/estimates/", query)
     assert (answer.status_code, list(answer.json())) == (400, list(query))
+
+
+def test_an_id_that_no_database_has_is_not_found(browser: Browser, manager: User, project: Project) -> None:
+    client, huge = browser(manager), 10**20
+    assert client.get(f"/api/v1/estimates/{huge}/").status_code == 404
+    for wrong in ("project", "foreman"):
+        answer = client.post("/api/v1/estimates/", {"project": project.pk, wrong: huge})
+        assert (answer.status_code, list(answer.json())) == (400, [wrong])
 
 
 def test_a_foremans_estimate_is_his_whatever_he_sends(
@@ -186,11 +208,24 @@ def test_a_foreman_cannot_move_his_estimate_to_another_project(
 def test_a_form_that_sends_back_what_it_got_changes_nothing(
     browser: Browser, foreman: User, estimate: Estimate
 ) -> None:
-    Estimate.objects.filter(pk=estimate.pk).update(status="Согласована")
     client = browser(foreman)
     shown = client.get(f"/api/v1/estimates/{estimate.pk}/").json()
     answer = client.patch(f"/api/v1/estimates/{estimate.pk}/", {**shown, "comment": "мелочь"})
-    assert (answer.status_code, answer.json()["status"], answer.json()["comment"]) == (200, "Согласована", "мелочь")
+    assert (answer.status_code, answer.json()["foreman"], answer.json()["comment"]) == (200, foreman.pk, "мелочь")
+
+
+@pytest.mark.parametrize("status", ["Согласована", "Отклонена"])
+@pytest.mark.parametrize("change", [{"amount": "1.00"}, {"comment": "!"}, {"status": "Черновик"}, {}])
+def test_a_foreman_cannot_change_what_was_decided(
+    browser: Browser, manager: User, foreman: User, estimate: Estimate, status: str, change: dict[str, str]
+) -> None:
+    Estimate.objects.filter(pk=estimate.pk).update(status=status)
+    path = f"/api/v1/estimates/{estimate.pk}/"
+    refused = browser(foreman).patch(path, change)
+    said = {"detail": "Смета согласована или отклонена: изменить её может только менеджер."}
+    assert (refused.status_code, refused.json()) == (403, said)
+    assert browser(foreman).get(path).json()["status"] == status
+    assert browser(manager).patch(path, change).status_code == 200
 
 
 def test_a_foreman_cannot_begin_with_an_approved_estimate(browser: Browser, foreman: User, project: Project) -> None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     Browser = Callable[[User], APIClient]
 
 MANAGERS = {"manager"}
+ALL = {"manager", "foreman"}
 
 
 def test_a_foremans_new_estimate_is_told_to_managers_and_to_him(
@@ -93,19 +94,15 @@ def test_an_edit_that_is_refused_is_told_to_nobody(
     assert sse_outbox == []
 
 
-def test_a_new_project_is_told_to_managers(told: Told, browser: Browser, manager: User, foreman: User) -> None:
-    client = browser(manager)
-    assert told(lambda: client.post("/api/v1/projects/", {"name": "Склад"})) == [("project.created", set(), MANAGERS)]
-
-
-def test_a_changed_project_is_told_to_the_foremen_who_have_estimates_in_it(
-    told: Told, browser: Browser, sse_outbox: list[Any], manager: User, another: User, estimate: Estimate
+def test_a_project_is_told_to_all_managers_and_foremen_who_may_choose_it(
+    told: Told, browser: Browser, sse_outbox: list[Any], manager: User
 ) -> None:
-    Estimate.objects.create(number="8", project=estimate.project, creator=manager, foreman=estimate.foreman)
     client = browser(manager)
-    events = told(lambda: client.patch(f"/api/v1/projects/{estimate.project_id}/", {"name": "Школа № 2"}))
-    assert events == [("project.updated", {str(estimate.foreman_id)}, MANAGERS)]
-    assert {"project_id": estimate.project_id, "project_name": "Школа № 2"}.items() <= sse_outbox[0].data.items()
+    assert told(lambda: client.post("/api/v1/projects/", {"name": "Склад"})) == [("project.created", set(), ALL)]
+    pk = Project.objects.get().pk
+    events = told(lambda: client.patch(f"/api/v1/projects/{pk}/", {"name": "Склад № 2"}))
+    assert events == [("project.updated", set(), ALL)]
+    assert {"project_id": pk, "project_name": "Склад № 2"}.items() <= sse_outbox[0].data.items()
 
 
 def test_logging_out_ends_the_streams_of_that_token(

@@ -149,9 +149,12 @@ export class OwnSite extends Site {
     const log = openSync(join(place, "demo.log"), "w");
     const options = ["--dir", join(place, "state"), "--port", "0", "--ready-file", join(place, "ready.json")];
     const words = [join(EXAMPLE, "demo"), ...options, ...(dist ? ["--dist", dist] : [])];
-    // In a session of its own: of Ctrl-C it learns by stop().
+    // In a session of its own: Ctrl-C must not end it before the tests are at their end.
     const demo = spawn("/usr/bin/python3", words, { stdio: ["ignore", log, log], detached: true });
     closeSync(log);
+    const kill = () => demo.kill("SIGTERM");
+    process.once("exit", kill); // when nobody comes to stop it
+    demo.once("exit", () => process.off("exit", kill));
     try {
       while (!existsSync(join(place, "ready.json"))) {
         mustRun(demo, place);

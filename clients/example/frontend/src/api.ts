@@ -1,3 +1,4 @@
+import { setClock } from "./live/clock";
 import { session } from "./session";
 import type { Estimate, EstimateInput, Project, ProjectInput, User } from "./types";
 
@@ -17,6 +18,7 @@ export class ApiError extends Error {
 }
 
 const OFFLINE = "Нет связи с сервером. Проверьте сеть и повторите.";
+const TOO_MANY = "Слишком много попыток. Подождите минуту и повторите.";
 const EXPIRED = "Сеанс закончился: сервер больше не принимает ваш ключ доступа. Войдите снова.";
 
 /** Reads the errors of DRF: {"detail": "..."} or {"field": ["...", ...]}. */
@@ -27,6 +29,7 @@ async function errorOf(response: Response): Promise<ApiError> {
     fields[name] = Array.isArray(said) ? said.join(" ") : String(said);
   }
   const { detail, non_field_errors, ...rest } = fields;
+  if (response.status === 429) return new ApiError(429, TOO_MANY);
   const fallback =
     response.status >= 500
       ? "На сервере ошибка. Попробуйте ещё раз чуть позже."
@@ -59,6 +62,7 @@ async function request<T>(path: string, options: Options = {}): Promise<T> {
   const response = await fetch(`/api/v1${path}`, init).catch((error: unknown) => {
     throw signal?.aborted ? error : new ApiError(0, OFFLINE);
   });
+  setClock(response);
   if (response.status === 401 && token) session.end(token, EXPIRED);
   if (!response.ok) throw await errorOf(response);
   return (response.status === 204 ? undefined : await response.json()) as T;

@@ -1,5 +1,6 @@
 import { screen, waitFor, within } from "@testing-library/react";
 import { expect, test } from "vitest";
+import type { Estimate } from "../src/types";
 import { anna, ivan, site } from "./server";
 import { online, row, visit } from "./site";
 
@@ -57,6 +58,29 @@ test("a foreman assigns nobody, and does not approve", async () => {
   expect(statuses.map((option) => option.textContent)).toEqual(["Черновик", "На согласовании"]);
   expect(screen.queryByLabelText("Прораб")).not.toBeInTheDocument();
   expect(screen.getByLabelText("Проект")).toBeDisabled();
+});
+
+test.each(["Согласована", "Отклонена"] as const)(
+  "a foreman can only look at an estimate that is %s",
+  async (status) => {
+    Object.assign(site.estimates[0] as Estimate, { status });
+    visit("/estimates/1", ivan);
+    expect(await screen.findByText(status)).toBeInTheDocument();
+    expect(screen.queryByRole("link", { name: "Изменить" })).not.toBeInTheDocument();
+    expect(screen.queryByRole("button", { name: "Удалить" })).not.toBeInTheDocument();
+  },
+);
+
+test("a filter keeps the focus, and the next page has it on its heading", async () => {
+  const user = visit("/", anna);
+  await row("С-2");
+  const status = screen.getByLabelText("Статус");
+  status.focus();
+  await user.selectOptions(status, "Черновик");
+  await waitFor(() => expect(screen.queryByRole("link", { name: "С-2" })).not.toBeInTheDocument());
+  expect(status).toHaveFocus();
+  await user.click(screen.getByRole("link", { name: "С-1" }));
+  expect(await screen.findByRole("heading", { name: "С-1" })).toHaveFocus();
 });
 
 test("a manager approves with one click", async () => {

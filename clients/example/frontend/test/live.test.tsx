@@ -2,7 +2,7 @@ import { act, screen, waitFor, within } from "@testing-library/react";
 import { HttpResponse, http } from "msw";
 import type { ConsoleTools } from "sse-react/console";
 import { expect, test, vi } from "vitest";
-import { anna, elsewhere, ivan, server, site } from "./server";
+import { anna, elsewhere, estimate, eventOf, ivan, server, site } from "./server";
 import { messages, online, row, visit } from "./site";
 import { streams } from "./stream";
 
@@ -58,6 +58,33 @@ test("it is said who changed and who deleted an estimate", async () => {
   expect(await within(messages()).findByText("Иван Петров изменил смету «С-1»")).toBeInTheDocument();
   elsewhere.remove(1, ivan);
   expect(await within(messages()).findByText("Иван Петров удалил смету «С-1»")).toBeInTheDocument();
+});
+
+test("what happened a while ago is shown, but is no news", async () => {
+  await list();
+  const old = estimate({ number: "С-4", creator: 3 });
+  site.estimates.unshift(old);
+  streams.send("estimate.created", eventOf(old, ivan), Date.now() / 1000 - 121);
+  expect(await row("С-4")).not.toHaveClass("fresh");
+  const told = { project_id: 2, project_name: "Склад", actor_id: null, actor_name: null };
+  streams.send("project.updated", told, Date.now() / 1000 - 121);
+  expect(messages()).toBeEmptyDOMElement();
+  streams.send("project.updated", told);
+  expect(await within(messages()).findByText("Проект «Склад» изменён")).toBeInTheDocument();
+});
+
+test("how long ago it happened the clock of the server says, not that of the computer", async () => {
+  site.aheadMs = 3_600_000;
+  await list();
+  function create(number: string, secondsAgo: number) {
+    const made = estimate({ number, creator: 3 });
+    site.estimates.unshift(made);
+    streams.send("estimate.created", eventOf(made, ivan), (Date.now() + site.aheadMs) / 1000 - secondsAgo);
+  }
+  create("С-4", 180);
+  create("С-5", 0);
+  expect(await row("С-5")).toHaveClass("fresh");
+  expect(await row("С-4")).not.toHaveClass("fresh");
 });
 
 test("what the user does on another device is shown, but not told", async () => {
@@ -154,6 +181,14 @@ test("an estimate that is deleted while it is edited can't be saved, and what wa
   await typing();
   elsewhere.remove(1);
   expect(await screen.findByText(/Эту смету удалили\./)).toBeInTheDocument();
+  expect(screen.getByRole("button", { name: "Сохранить" })).toBeDisabled();
+  expect(screen.getByLabelText("Комментарий")).toHaveValue("важно");
+});
+
+test("an estimate that is approved while a foreman edits it can't be saved, and what was typed stays", async () => {
+  await typing(ivan);
+  elsewhere.update(1, { status: "Согласована" }, anna);
+  expect(await screen.findByText(/изменить её теперь может только менеджер/)).toBeInTheDocument();
   expect(screen.getByRole("button", { name: "Сохранить" })).toBeDisabled();
   expect(screen.getByLabelText("Комментарий")).toHaveValue("важно");
 });

@@ -23,10 +23,19 @@ interface Site {
   writes: string[];
   /** Tokens that are not taken any more. */
   revoked: Set<string>;
+  /** How much its clock is ahead of the browser's. */
+  aheadMs: number;
 }
 
 /** The site as it is now; `resetSite` begins anew. */
-export const site: Site = { projects: [], estimates: [], reads: [], writes: [], revoked: new Set() };
+export const site: Site = {
+  projects: [],
+  estimates: [],
+  reads: [],
+  writes: [],
+  revoked: new Set(),
+  aheadMs: 0,
+};
 
 const LONG_AGO = "2026-01-10T09:00:00Z";
 let changes = 0;
@@ -43,6 +52,7 @@ export function resetSite() {
   site.reads = [];
   site.writes = [];
   site.revoked = new Set();
+  site.aheadMs = 0;
 }
 
 function project(id: number, name: string): Project {
@@ -153,7 +163,8 @@ const read = <T>(path: string, answer: (request: Request, id: number) => T | und
     if (!mayRead(request)) return refused();
     site.reads.push(new URL(request.url).pathname.replace("/api/v1", ""));
     const found = answer(request, Number(params.id));
-    return found === undefined ? missing() : HttpResponse.json(found as object);
+    const headers = { Date: new Date(Date.now() + site.aheadMs).toUTCString() };
+    return found === undefined ? missing() : HttpResponse.json(found as object, { headers });
   });
 
 export const server = setupServer(

@@ -26,6 +26,14 @@ test("a wrong password is said in the server's words", async () => {
   expect(await screen.findByRole("alert")).toHaveTextContent("Неверное имя или пароль");
 });
 
+test("who tries too often is told to wait, whoever says so", async () => {
+  // This is nginx, which knows no JSON.
+  server.use(http.post("/api/v1/login/", () => HttpResponse.text("<html>", { status: 429 })));
+  const user = visit("/");
+  await logIn(user, "manager1", "wrong");
+  expect(await screen.findByRole("alert")).toHaveTextContent("Слишком много попыток. Подождите минуту");
+});
+
 test("logging out ends the session here and on the server, and the stream", async () => {
   const user = visit("/", anna);
   await online();

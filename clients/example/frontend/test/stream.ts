@@ -49,9 +49,10 @@ export const streams = {
   /** Nobody answers. */
   down: false,
   count: () => open.size,
-  send(event: string, data: object = {}) {
+  /** @param timestamp when it happened, in Unix seconds */
+  send(event: string, data: object = {}, timestamp = Math.floor(Date.now() / 1000)) {
     const id = event.startsWith("auth.") ? "" : nextId();
-    for (const one of [...open]) one.frame({ event, data, timestamp: 1795380400 }, id);
+    for (const one of [...open]) one.frame({ event, data, timestamp }, id);
   },
   break(readyState = 0) {
     for (const one of [...open]) one.fail(readyState);

@@ -87,6 +87,18 @@ class Running:
         assert answer.status_code == 200, answer.text
         return str(answer.json()["token"])
 
+    def shell(self, text: str) -> None:
+        """Run Python beside the site, as somebody does who keeps it."""
+        env = {
+            **os.environ,
+            "DJANGO_SETTINGS_MODULE": "config.settings",
+            "SITE_STATE": self.info["dir"],
+            "SITE_AUDIT_LOG": self.info["audit_log"],
+            "SSE_SOCKET": self.info["sse_socket"],
+        }
+        command = [sys.executable, "manage.py", "shell", "--no-imports", "--command", text]
+        subprocess.run(command, cwd=LAUNCHER.parent / "backend", env=env, check=True)
+
     def api(self, method: str, path: str, token: str, **body: Any) -> httpx.Response:
         return self.http.request(
             method, f"/api/v1/{path}", json=body or None, headers={"Authorization": f"Token {token}"}

@@ -5,14 +5,20 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sys
+from importlib.machinery import SourceFileLoader
+from importlib.util import module_from_spec, spec_from_loader
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import pytest
 
-from .conftest import Running, free_port, wait_for
+from .conftest import LAUNCHER, Running, free_port, wait_for
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
+    from types import ModuleType
 
 
 def test_a_foremans_estimate_reaches_every_manager_and_no_other_foreman(demo: Running) -> None:
@@ -40,6 +46,18 @@ def test_logging_out_ends_the_stream(demo: Running) -> None:
         assert demo.api("POST", "logout/", token).status_code == 204
         assert [event["event"] for event in events] == ["auth.revoked"]
     assert demo.http.get("/api/v1/sse/events/", params={"token": token}).status_code == 401
+
+
+def test_who_loses_his_role_hears_nothing_more(demo: Running) -> None:
+    token = demo.token("foreman2")
+    roles = "from api.models import User; from django.contrib.auth.models import Group\n"
+    with demo.stream(token) as events:
+        assert next(events)["event"] == "connected"
+        demo.shell(f"{roles}User.objects.get(username='foreman2').groups.clear()")
+        assert [event["event"] for event in events] == ["auth.revoked"]
+    assert demo.http.get("/api/v1/sse/events/", params={"token": token}).status_code == 401
+    demo.shell(f"{roles}User.objects.get(username='foreman2').groups.add(Group.objects.get(name='foreman'))")
+    demo.api("POST", "logout/", token)  # sse refuses this token a while longer
 
 
 @pytest.mark.parametrize("how", ["kill -9", "HUP"])
@@ -89,6 +107,74 @@ def test_the_audit_log_has_django_and_sse_in_it(demo: Running) -> None:
     wait_for(lambda: line in log.read_text(), line)
     wait_for(lambda: "app=SSE level=info msg=event name=estimate.created" in log.read_text(), "the event of sse")
     assert "app=audit level=info msg=login user=foreman1 from=127.0.0.1" in log.read_text()
+
+
+def test_the_log_says_whose_browser_a_stream_is_whatever_its_head_says(demo: Running) -> None:
+    log, token = demo.state / "audit.log", demo.token("foreman2")
+    before = len(log.read_text())
+    with demo.http.stream(
+        "GET", "/api/v1/sse/events/", params={"token": token}, headers={"X-Forwarded-For": "203.0.113.7"}
+    ) as response:
+        assert response.status_code == 200
+        lines = wait_for(
+            lambda: [line for line in log.read_text()[before:].splitlines() if "msg=connect " in line], "connect"
+        )
+    assert lines[0].endswith(" from=127.0.0.1")
+
+
+def test_who_tries_passwords_is_slowed_down(tmp_path: Path) -> None:
+    running = Running(tmp_path, "--logins", "20")
+
+    def attempts(path: str) -> Iterator[int]:
+        while (status := running.http.post(path, json={"username": "manager1"}).status_code) != 429:
+            yield status
+
+    try:
+        assert list(islice(attempts("/api/v1/login/"), 100))[:20] == [400] * 20
+        assert len(list(islice(attempts("/admin/login/"), 100))) < 20  # they count together
+        assert running.http.get("/admin/login/").status_code == 200
+        assert running.http.get("/api/v1/me/").status_code == 401
+    finally:
+        assert running.stop() == 0
+
+
+@pytest.fixture
+def launcher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The demo's program as a module, with a project of its own, and an npm that says what NODE_ENV was."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    loader = SourceFileLoader("launcher", str(LAUNCHER))
+    module = module_from_spec(spec_from_loader("launcher", loader) or pytest.fail("no spec"))
+    loader.exec_module(module)
+    folders = {"REACT": tmp_path / "react", "FRONTEND": tmp_path / "frontend"}
+    for name, place in {"TOP": tmp_path, "BUILD": tmp_path / "build", **folders}.items():
+        monkeypatch.setattr(module, name, place)
+    for folder in folders.values():
+        folder.mkdir()
+        for name in ("package.json", "package-lock.json"):
+            (folder / name).write_text("{}")
+    npm = tmp_path / "bin" / "npm"
+    npm.parent.mkdir()
+    npm.write_text(
+        "#!/bin/sh\ncase $1 in ci) made=node_modules ;; *) made=dist ;; esac\nmkdir $made 2>/dev/null\n"
+        f'echo "$1 in ${{PWD##*/}}: ${{NODE_ENV-none}}" >>{tmp_path}/calls\n'
+    )
+    npm.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{npm.parent}:{os.environ['PATH']}")
+    return module
+
+
+def test_the_page_is_built_for_a_site_whatever_environment_the_demo_has(
+    launcher: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for mode in ("test", "production"):  # a second time, everything is there
+        monkeypatch.setenv("NODE_ENV", mode)
+        launcher.prepare_page(lambda _: None)
+    assert (tmp_path / "calls").read_text().splitlines() == [
+        "ci in react: none",
+        "run in react: production",
+        "ci in frontend: none",
+        "run in frontend: production",
+    ]
 
 
 def test_a_second_demo_takes_a_port_of_its_own_and_keeps_what_was_there(tmp_path: Path, demo: Running) -> None:

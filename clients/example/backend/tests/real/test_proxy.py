@@ -39,6 +39,7 @@ def test_everything_is_on_one_origin(demo: Running, path: str, status: int, kind
     assert answer.headers.get("Cache-Control") == caching
     for name in ("X-Content-Type-Options", "Referrer-Policy", "Content-Security-Policy"):
         assert len(answer.headers.get_list(name)) == 1, name
+    assert "unsafe" not in answer.headers["Content-Security-Policy"]
 
 
 @pytest.mark.parametrize(

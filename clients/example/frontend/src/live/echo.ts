@@ -11,11 +11,20 @@ const KEPT_MS = 10_000;
 let expected: Expected[] = [];
 
 /** The other tabs of the browser are the same user's. */
-const tabs = "BroadcastChannel" in globalThis ? new BroadcastChannel("smeta-echo") : null;
+const tabs = openChannel();
 tabs?.addEventListener("message", ({ data }: MessageEvent<Expected>) => {
   expected.push(data);
   setTimeout(forget, KEPT_MS, data);
 });
+
+/** None where there are none, or where the user has forbidden the site to store anything: Firefox throws then. */
+function openChannel(): BroadcastChannel | null {
+  try {
+    return new BroadcastChannel("smeta-echo");
+  } catch {
+    return null;
+  }
+}
 
 function forget(entry: Expected) {
   expected = expected.filter((other) => other !== entry);

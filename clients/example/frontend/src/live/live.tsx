@@ -6,6 +6,7 @@ import { isManager } from "../permissions";
 import { keys } from "../queries";
 import type { EstimateEvent, Gone, KnownEstimate, User } from "../types";
 import { toast } from "../ui/toasts";
+import { isNews } from "./clock";
 import { isEcho } from "./echo";
 import { markFresh } from "./fresh";
 import { estimateSentence, isMine, projectSentence } from "./words";
@@ -47,18 +48,18 @@ export function Live() {
   };
   useSSEQueries(changes, { all: ALL });
 
-  useSSEEvent(["estimate.created", "estimate.updated", "estimate.deleted"], (data, { event }) => {
+  useSSEEvent(["estimate.created", "estimate.updated", "estimate.deleted"], (data, { event, timestamp }) => {
     const about = `estimate:${data.estimate_id}`;
     const gone = goneFor(me, event, data);
     void mark(data.estimate_id, gone);
-    if (isEcho(event, data.estimate_id) || isMine(event, data, me)) return;
+    if (isEcho(event, data.estimate_id) || isMine(event, data, me) || !isNews(timestamp)) return;
     if (!gone) markFresh(about, event === "estimate.created" ? "created" : "updated");
     const to = gone ? undefined : `/estimates/${data.estimate_id}`;
     toast({ about, text: estimateSentence(event, data, me), to });
   });
 
-  useSSEEvent(["project.created", "project.updated"], (data, { event }) => {
-    if (isEcho(event, data.project_id) || isMine(event, data, me)) return;
+  useSSEEvent(["project.created", "project.updated"], (data, { event, timestamp }) => {
+    if (isEcho(event, data.project_id) || isMine(event, data, me) || !isNews(timestamp)) return;
     const about = `project:${data.project_id}`;
     markFresh(about, event === "project.created" ? "created" : "updated");
     toast({ about, text: projectSentence(event, data), to: `/?project=${data.project_id}` });

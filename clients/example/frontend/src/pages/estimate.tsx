@@ -6,7 +6,7 @@ import { money, quoted, when } from "../format";
 import { useFreshness } from "../live/fresh";
 import { useMe } from "../me";
 import { FreshChip } from "../parts/projects";
-import { canDelete, isManager } from "../permissions";
+import { canDelete, canEdit, isManager } from "../permissions";
 import { queries, useDeleteEstimate, useSetStatus } from "../queries";
 import type { Estimate, Status, User } from "../types";
 import { Confirm, FormError } from "../ui/dialog";
@@ -77,10 +77,12 @@ function Details({ estimate, gone }: { estimate: Estimate; gone: string | undefi
         {freshness && <FreshChip created={freshness === "created"} />}
         {!goneByOthers && (
           <div className="actions">
-            <Link className="button" to={`/estimates/${estimate.id}/edit`}>
-              <Pencil />
-              Изменить
-            </Link>
+            {canEdit(me, estimate) && (
+              <Link className="button" to={`/estimates/${estimate.id}/edit`}>
+                <Pencil />
+                Изменить
+              </Link>
+            )}
             {canDelete(me, estimate) && (
               <button type="button" className="button danger-text" onClick={() => setAsked(true)}>
                 Удалить

@@ -1,13 +1,14 @@
-import { type ReactNode, useEffect, useRef } from "react";
+import { type ReactNode, useEffect, useRef, useState } from "react";
 import { useLocation } from "react-router";
 
 /**
  * A page's title and main heading. Whoever comes from another page finds the focus on the heading, as after a
- * load; on the first one it stays where the browser put it.
+ * load; on the first one it stays where the browser put it, and a filter that changes the address leaves it, too.
  */
 export function PageHeading({ title, children }: { title: string; children?: ReactNode }) {
   const heading = useRef<HTMLHeadingElement>(null);
-  const cameFromAnother = useLocation().key !== "default";
+  const { key } = useLocation();
+  const [cameFromAnother] = useState(key !== "default");
 
   useEffect(() => {
     if (cameFromAnother) heading.current?.focus();
