@@ -18,7 +18,7 @@ RUN     = ASAN_OPTIONS=abort_on_error=1:detect_leaks=1 UBSAN_OPTIONS=print_stack
 sse: sse.c sse.h
 	$(CC) $(STD) $(WARN) $(CFLAGS) $(HARDEN) -o $@ sse.c
 
-.PHONY: help static demo run test unit system both django clients versions sanitized lint bench bench-tools install clean deps
+.PHONY: help static demo run test unit system both django clients versions sanitized fuzz fuzz-replay fuzz-merge lint bench bench-tools install clean deps
 help:
 	@echo "make            builds sse"
 	@echo "make static     builds sse-static: one binary without any library (musl-gcc)"
@@ -30,6 +30,8 @@ help:
 	@echo "make django     only those beside a real Django, of the sanitized build/gcc/sse"
 	@echo "make clients    the packages in clients/, with the sanitized build/gcc/sse"
 	@echo "make versions   sse-django with each Python and Django there is; QUICK=1: without the real sse"
+	@echo "make fuzz       libFuzzer over each of test/fuzz, SECONDS=60 each; FUZZ=json,http: only those"
+	@echo "make fuzz-replay  the inputs that were kept, with CC"
 	@echo "make lint       both compilers' warnings as errors, cppcheck, shellcheck"
 	@echo "make bench-tools  builds build/load, build/floor and build/replay: the load clients and the floor"
 	@echo "make bench      measures it beside its peers, into bench/results.md, 35 minutes; QUICK=1 for a short try"
@@ -59,8 +61,8 @@ test: deps
 	@echo "all tests passed"
 
 both:
-	$(MAKE) unit system CC=gcc
-	$(MAKE) unit system CC=clang
+	$(MAKE) unit system fuzz-replay CC=gcc
+	$(MAKE) unit system fuzz-replay CC=clang
 
 $(B)/sse.o: sse.c sse.h | $(B)
 	$(CC) $(STD) $(WARN) $(SANITIZE) -Dmain=sse_main -Wno-missing-prototypes -c -o $@ sse.c
@@ -70,6 +72,7 @@ $(B)/%.o: test/%.c sse.h $(wildcard test/*.h) | $(B)
 	$(CC) $(STD) $(WARN) $(SANITIZE) -Wno-gnu-zero-variadic-macro-arguments -Wno-pedantic -I. -c -o $@ $<
 $(B)/test_%: $(B)/test_%.o $(B)/world.o $(B)/sse.o
 	$(CC) $(SANITIZE) -o $@ $^ -lcriterion
+$(B)/test_model: $(B)/model.o
 $(B)/system: $(B)/system.o $(B)/sse
 	$(CC) $(SANITIZE) -o $@ $(B)/system.o -lcriterion
 $(B):
@@ -103,14 +106,72 @@ SANITIZED = SSE_BIN=$(CURDIR)/build/gcc/sse UBSAN_OPTIONS=print_stacktrace=1
 sanitized:
 	$(MAKE) build/gcc/sse CC=gcc
 
+# Fuzzing. test/fuzz/fuzz_X.c is linked with libFuzzer into build/fuzz/X, or with a main that replays files. New inputs
+# go into build/fuzz/corpus/X; `make fuzz-merge` keeps those of them that reach something new in test/fuzz/corpus/X.
+comma   = ,
+FUZZ    = $(patsubst test/fuzz/fuzz_%.c,%,$(wildcard test/fuzz/fuzz_*.c))
+FUZZES  = $(subst $(comma), ,$(FUZZ))
+SECONDS = 60
+F       = build/fuzz
+# Only sse.c is looked at for what an input reaches.
+FUZZER  = $(SANITIZE) -O2 -fsanitize=fuzzer-no-link
+FUZZ_CFLAGS = $(STD) $(WARN) -Wno-gnu-zero-variadic-macro-arguments -Wno-pedantic -Itest/fuzz/stub -Itest -I.
+FUZZ_RUN = ASAN_OPTIONS=abort_on_error=1:detect_leaks=1:handle_abort=0 UBSAN_OPTIONS=print_stacktrace=1
+FUZZ_HEADERS = sse.h $(wildcard test/*.h test/fuzz/*.h test/fuzz/stub/criterion/*.h)
+
+$(F)/sse.o: sse.c sse.h | $(F)
+	clang $(STD) $(WARN) $(FUZZER) -Dmain=sse_main -Wno-missing-prototypes -c -o $@ sse.c
+# What a whole server does is not found by looking at what is compared with what, and that costs half of the time.
+$(F)/server.sse.o: sse.c sse.h | $(F)
+	clang $(STD) $(WARN) $(FUZZER) -fno-sanitize-coverage=trace-cmp -Dmain=sse_main -Wno-missing-prototypes -c -o $@ sse.c
+$(F)/%.sse.o: $(F)/sse.o
+	cp $< $@
+$(F)/%.o: test/%.c $(FUZZ_HEADERS) | $(F)
+	clang $(FUZZ_CFLAGS) $(SANITIZE) -c -o $@ $<
+$(F)/%.o: test/fuzz/%.c $(FUZZ_HEADERS) | $(F)
+	clang $(FUZZ_CFLAGS) $(SANITIZE) -c -o $@ $<
+$(F)/%: $(F)/fuzz_%.o $(F)/fuzz.o $(F)/%.sse.o
+	clang $(SANITIZE) -fsanitize=fuzzer -o $@ $^
+$(F):
+	mkdir -p $@
+.PRECIOUS: $(F)/%.o $(F)/%.sse.o
+
+# The same without libFuzzer.
+R       = $(B)/replay
+$(R)/%.o: test/%.c $(FUZZ_HEADERS) | $(R)
+	$(CC) $(FUZZ_CFLAGS) $(SANITIZE) -c -o $@ $<
+$(R)/%.o: test/fuzz/%.c $(FUZZ_HEADERS) | $(R)
+	$(CC) $(FUZZ_CFLAGS) $(SANITIZE) -c -o $@ $<
+$(B)/replay_%: $(R)/fuzz_%.o $(R)/fuzz.o $(R)/replay.o $(B)/sse.o
+	$(CC) $(SANITIZE) -o $@ $^
+$(R):
+	mkdir -p $@
+.PRECIOUS: $(R)/%.o
+
+FUZZ_WORLD = auth datagram journal tokens
+$(FUZZ_WORLD:%=$(F)/%) $(F)/server: $(F)/world.o
+$(F)/server: $(F)/model.o
+$(FUZZ_WORLD:%=$(B)/replay_%) $(B)/replay_server: $(R)/world.o
+$(B)/replay_server: $(R)/model.o
+
+fuzz: $(FUZZES:%=$(F)/%)
+	@for t in $(FUZZES); do test/fuzz/run $$t $(SECONDS) || exit 1; done
+
+fuzz-merge: $(FUZZES:%=$(F)/%)
+	@for t in $(FUZZES); do test/fuzz/merge $$t || exit 1; done
+
+fuzz-replay: $(FUZZES:%=$(B)/replay_%)
+	@for t in $(FUZZES); do $(FUZZ_RUN) $(B)/replay_$$t test/fuzz/corpus/$$t || exit 1; done
+
 lint: deps
 	gcc $(STD) $(WARN) -Werror $(CFLAGS) $(HARDEN) -o /dev/null sse.c
 	clang $(STD) $(WARN) -Werror $(CFLAGS) $(HARDEN) -o /dev/null sse.c
 	for f in bench/*.c; do gcc $(STD) $(WARN) -Werror -O2 -I. -fsyntax-only $$f || exit 1; done
 	cppcheck --quiet --std=c11 --error-exitcode=1 --inline-suppr --enable=warning,performance,portability \
 		--suppress=missingIncludeSystem sse.c
-	shellcheck test/run test/deps test/check_binary bench/deps test/django/run test/django/deps clients/django/tests/run clients/django/tests/versions \
-		clients/react/run clients/example/frontend/run clients/example/backend/tests/run clients/example/e2e/run .ci/run
+	shellcheck test/run test/deps test/check_binary test/fuzz/run test/fuzz/merge bench/deps test/django/run test/django/deps \
+		clients/django/tests/run clients/django/tests/versions clients/react/run clients/example/frontend/run \
+		clients/example/backend/tests/run clients/example/e2e/run .ci/run
 
 bench-tools: build/load build/floor build/replay
 build/%: bench/%.c

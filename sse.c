@@ -1921,6 +1921,15 @@ size_t sse_chunk(struct buf *b, struct span body)
  * behind what the client sent in X-Forwarded-For, so the list is read from its end.
  * ============================================================================================ */
 
+/* Digits: how large it is matters to nobody. */
+static bool is_port(struct span port)
+{
+	for (size_t i = 0; i < port.n; i++)
+		if (!is_digit(port.p[i]))
+			return false;
+	return port.n > 0 && port.n <= 5;
+}
+
 bool address_parse(struct span text, struct address *a)
 {
 	const char *colon = text.n > 0 ? memchr(text.p, ':', text.n) : NULL;
@@ -1933,11 +1942,13 @@ bool address_parse(struct span text, struct address *a)
 			return false;
 		port = span_from(text, 1);
 		text = span_cut(&port, ']');
-		if (port.n > 0 && port.p[0] != ':')
+		if (port.n > 0 && (port.p[0] != ':' || !is_port(span_from(port, 1))))
 			return false;
 		four = false;
 	} else if (four) {
 		text = span_cut(&port, ':');
+		if (colon != NULL && !is_port(port))
+			return false;
 	}
 	if (text.n == 0 || text.n >= sizeof host || memchr(text.p, 0, text.n) != NULL)
 		return false;
@@ -3566,6 +3577,12 @@ static void journal_floor(struct server *s, struct event_id id)
 		s->ring.newest = id;
 }
 
+/* Can it be the time of an id? Ids go on from it, and no clock is farther ahead; pages can say no more than 2^53. */
+static bool reading_ms(int64_t ms)
+{
+	return ms >= 0 && ms < INT64_C(1) << 52;
+}
+
 /* An event goes into the ring; gap: something before it is missing. */
 static void reading_event(struct server *s, const struct journal_event *e, bool gap)
 {
@@ -3594,6 +3611,12 @@ static size_t segment_events(struct server *s, uint64_t number, struct span text
 			journal_damaged(s, number, from, skipped);
 		*damaged |= skipped > 0;
 		gap |= skipped > 0;
+		*ended = false;
+		if (!reading_ms(e.id.ms)) {
+			journal_damaged(s, number, from, at - from);
+			gap = *damaged = true;
+			continue;
+		}
 		*ended = e.frame.n == 0;
 		if (*ended && (gap || sse_id_order(e.id, s->ring.newest) > 0))
 			journal_floor(s, e.id);
@@ -3655,6 +3678,8 @@ static bool segment_read(struct server *s, uint64_t number, struct journal_readi
 	r->reusable = false;
 	if (text != NULL)
 		kind = journal_head_read((struct span){text, bytes}, &head);
+	if (kind == JOURNAL_GOOD && !reading_ms(head.after_ms))
+		kind = JOURNAL_DAMAGED;
 	if (kind == JOURNAL_NEWER) {
 		free(text);
 		return error_line(error, "--journal", s->scratch.data,
@@ -6539,6 +6564,10 @@ static void link_read(struct server *s, struct link *l)
 		}
 		if (l->question == 0) { /* closed while it was idle, or something nobody asked for */
 			link_close(s, l);
+			return;
+		}
+		if (l->sent < l->out.len) { /* whatever it says, it is no answer to what has not been asked yet */
+			link_fail(s, l, AUTH_closed, NULL);
 			return;
 		}
 		l->in.len += (size_t)n;
