@@ -18,7 +18,7 @@ RUN     = ASAN_OPTIONS=abort_on_error=1:detect_leaks=1 UBSAN_OPTIONS=print_stack
 sse: sse.c sse.h
 	$(CC) $(STD) $(WARN) $(CFLAGS) $(HARDEN) -o $@ sse.c
 
-.PHONY: help static demo run test unit system both django clients versions sanitized fuzz fuzz-replay fuzz-merge lint bench bench-tools install clean deps
+.PHONY: help static demo run test unit system both django clients versions sanitized cover fuzz fuzz-replay fuzz-merge lint bench bench-tools install clean deps
 help:
 	@echo "make            builds sse"
 	@echo "make static     builds sse-static: one binary without any library (musl-gcc)"
@@ -30,6 +30,7 @@ help:
 	@echo "make django     only those beside a real Django, of the sanitized build/gcc/sse"
 	@echo "make clients    the packages in clients/, with the sanitized build/gcc/sse"
 	@echo "make versions   sse-django with each Python and Django there is; QUICK=1: without the real sse"
+	@echo "make cover      what of sse.c the tests reach, by lines and branches; QUICK=1: without the system tests"
 	@echo "make fuzz       libFuzzer over each of test/fuzz, SECONDS=60 each; FUZZ=json,http: only those"
 	@echo "make fuzz-replay  the inputs that were kept, with CC"
 	@echo "make lint       both compilers' warnings as errors, cppcheck, shellcheck"
@@ -73,6 +74,19 @@ $(B)/%.o: test/%.c sse.h $(wildcard test/*.h) | $(B)
 $(B)/test_%: $(B)/test_%.o $(B)/world.o $(B)/sse.o
 	$(CC) $(SANITIZE) -o $@ $^ -lcriterion
 $(B)/test_model: $(B)/model.o
+# All calls of sse.c into libc that may fail are renamed for test_sweep, which makes them fail: SWEPT. Those that cannot
+# are KEPT; any other is one that nobody has thought about yet, and an error.
+SWEPT   = malloc calloc realloc free mmap munmap accept4 recv sendmsg recvmmsg sendto shutdown setsockopt getpeername \
+          getsockname close epoll_create1 epoll_ctl epoll_wait socket bind listen connect open read write pwritev poll \
+          clock_gettime fstat lstat unlink rename fdatasync fsync ftruncate flock access faccessat opendir readdir closedir \
+          getrandom getrlimit setrlimit prctl sigprocmask signalfd socketpair syscall pthread_create pthread_join
+KEPT    = fcntl __.* mem.* str.* bcmp explicit_bzero environ gmtime_r inet_ntop inet_pton qsort sigaddset sigemptyset signal \
+          htons ntohs umask _exit geteuid getpid setuid setgid setgroups swept_.*
+$(B)/swept.o: $(B)/sse.o Makefile
+	objcopy $(foreach call,$(SWEPT),--redefine-sym $(call)=swept_$(call)) $< $@
+	@! nm -u $@ | awk '{ print $$2 }' | grep -vxE '$(subst $(eval) ,|,$(strip $(KEPT)))'
+$(B)/test_sweep: $(B)/test_sweep.o $(B)/swept.o
+	$(CC) $(SANITIZE) -o $@ $^ -lcriterion
 $(B)/system: $(B)/system.o $(B)/sse
 	$(CC) $(SANITIZE) -o $@ $(B)/system.o -lcriterion
 $(B):
@@ -163,13 +177,16 @@ fuzz-merge: $(FUZZES:%=$(F)/%)
 fuzz-replay: $(FUZZES:%=$(B)/replay_%)
 	@for t in $(FUZZES); do $(FUZZ_RUN) $(B)/replay_$$t test/fuzz/corpus/$$t || exit 1; done
 
+cover: deps
+	test/cover
+
 lint: deps
 	gcc $(STD) $(WARN) -Werror $(CFLAGS) $(HARDEN) -o /dev/null sse.c
 	clang $(STD) $(WARN) -Werror $(CFLAGS) $(HARDEN) -o /dev/null sse.c
 	for f in bench/*.c; do gcc $(STD) $(WARN) -Werror -O2 -I. -fsyntax-only $$f || exit 1; done
 	cppcheck --quiet --std=c11 --error-exitcode=1 --inline-suppr --enable=warning,performance,portability \
 		--suppress=missingIncludeSystem sse.c
-	shellcheck test/run test/deps test/check_binary test/fuzz/run test/fuzz/merge bench/deps test/django/run test/django/deps \
+	shellcheck test/run test/cover test/deps test/check_binary test/fuzz/run test/fuzz/merge bench/deps test/django/run test/django/deps \
 		clients/django/tests/run clients/django/tests/versions clients/react/run clients/example/frontend/run \
 		clients/example/backend/tests/run clients/example/e2e/run .ci/run
 

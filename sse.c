@@ -2489,6 +2489,7 @@ static char *file_read(const char *path, size_t most, size_t *bytes)
 	if (n == 0 && !b.failed)
 		return b.data;
 	buf_free(&b);
+	*bytes = 0;
 	errno = saved;
 	return NULL;
 }
@@ -6523,7 +6524,9 @@ static void link_write(struct server *s, struct link *l)
 		struct msghdr message = {.msg_iov = &iov, .msg_iovlen = 1};
 		ssize_t n = s->sys->sendmsg(l->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
 
-		if (n < 0 && (errno == EAGAIN || errno == EINTR || errno == ENOBUFS || errno == ENOMEM))
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0 && (errno == EAGAIN || errno == ENOBUFS || errno == ENOMEM))
 			return;
 		if (n < 0) {
 			link_fail(s, l, l->reused || l->sent > 0 ? AUTH_closed : AUTH_connect, strerror(errno));
@@ -6556,7 +6559,9 @@ static void link_read(struct server *s, struct link *l)
 		struct http_response r;
 		int64_t got;
 
-		if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0 && errno == EAGAIN)
 			return;
 		if (n < 0) {
 			link_fail(s, l, l->reused || l->sent > 0 ? AUTH_closed : AUTH_connect, strerror(errno));
@@ -7144,7 +7149,8 @@ static const struct {
 	void (*answer)(struct server *, struct conn *, const struct http_request *);
 } routes[] = {{"/events", request_events}, {"/stats", request_stats}, {NULL, NULL}};
 
-/* The route of a path: an index of routes, of its last row if there is none; -1 for a bad escape. */
+/* The route of a path: an index of routes, of its last row if there is none; -1 for a bad escape; or, for want of memory: */
+enum { ROUTE_UNKNOWN = -2 };
 static int request_route(struct server *s, struct span path)
 {
 	size_t prefix = strlen(s->opt.prefix);
@@ -7154,6 +7160,8 @@ static int request_route(struct server *s, struct span path)
 	buf_clear(&s->body);
 	if (!http_unescape(path, &s->body))
 		return -1;
+	if (s->body.failed)
+		return ROUTE_UNKNOWN;
 	rest = buf_view(&s->body);
 	if (rest.n < prefix || memcmp(rest.p, s->opt.prefix, prefix) != 0)
 		rest.n = 0;
@@ -7173,6 +7181,10 @@ static void conn_request(struct server *s, struct conn *c, struct span head)
 	enum refusal why = http_parse(head, &r);
 	int route = why == REFUSE_NONE && !span_is(r.path, "*") ? request_route(s, r.path) : 0;
 
+	if (route == ROUTE_UNKNOWN) { /* a reset makes a browser come back; an answer would have to know what was asked for */
+		conn_dead(s, c, CLOSE_no_memory);
+		return;
+	}
 	request_asker(s, c, &r);
 	c->keep_alive = r.keep_alive && !r.has_body && why == REFUSE_NONE && !c->shed && !s->draining && !c->ended;
 	if (why == REFUSE_NONE && route < 0)
@@ -8606,14 +8618,27 @@ static void *syncer_main(void *argument)
 {
 	int socket = (int)(intptr_t)argument;
 	struct sync_job job;
+	ssize_t n;
 
-	while (read(socket, &job, sizeof job) == (ssize_t)sizeof job) {
+	while ((n = read(socket, &job, sizeof job)) != 0) {
+		if (n < 0)
+			continue;
 		job.error = fdatasync(job.file) < 0 || (job.directory >= 0 && fsync(job.directory) < 0) ? errno : 0;
-		if (write(socket, &job, sizeof job) != (ssize_t)sizeof job)
-			break;
+		while (write(socket, &job, sizeof job) < 0 && errno != EPIPE)
+			;
 	}
 	close(socket);
 	return NULL;
+}
+
+/* What it is at is waited for. */
+static void syncer_stop(struct server *s, pthread_t thread)
+{
+	if (s->journal.syncer < 0)
+		return;
+	close(s->journal.syncer); /* it reads the end */
+	pthread_join(thread, NULL);
+	s->journal.syncer = -1;
 }
 
 /* Starts it, if --journal-sync needs it. Signals are blocked by now, and stay so in it. */
@@ -8628,21 +8653,15 @@ static bool syncer_start(struct server *s, pthread_t *thread)
 	s->journal.syncer = pair[0];
 	errno = pthread_create(thread, NULL, syncer_main, (void *)(intptr_t)pair[1]);
 	if (errno != 0) {
+		close(pair[0]);
 		close(pair[1]);
+		s->journal.syncer = -1;
 		return false;
 	}
-	return epoll_add(s, pair[0], EPOLLIN);
-}
-
-/* What it is at is waited for. */
-static void syncer_stop(struct server *s, pthread_t thread)
-{
-	if (s->journal.syncer < 0)
-		return;
-	shutdown(s->journal.syncer, SHUT_RDWR);
-	pthread_join(thread, NULL);
-	close(s->journal.syncer);
-	s->journal.syncer = -1;
+	if (epoll_add(s, pair[0], EPOLLIN))
+		return true;
+	syncer_stop(s, *thread);
+	return false;
 }
 
 /* The ids of a user in /etc/passwd; false if it has none. */

@@ -4165,6 +4165,24 @@ Test(sys, it_becomes_another_user_before_it_opens_anything)
 	server_stop(&s);
 }
 
+Test(sys, R28_an_address_that_has_its_connections_gets_no_more)
+{
+	struct server s = server_start("--connections-per-address", "2", NULL);
+	struct stream st = stream_open(&s, ANNA);
+	struct client other = client_open(&s), third;
+
+	log_wait(&s, " msg=no_trusted_proxy "); /* behind a proxy everybody would be one address */
+	client_send(&other, GET_STATS);
+	client_answer(&other);
+	third = client_open(&s);
+	cr_assert_eq(client_read(&third), false, "it is reset, and not kept waiting");
+	log_wait(&s, " reason=too_many_from_address from=127.0.0.1:");
+	client_close(&third);
+	client_close(&other);
+	stream_close(&st);
+	server_stop(&s);
+}
+
 Test(sys, a_user_that_it_cannot_become)
 {
 	struct server s = server_new();

@@ -431,6 +431,20 @@ Test(auth, A21_django_that_is_slow_is_not_asked_more_at_a_time)
 	world_stop();
 }
 
+Test(auth, an_answer_to_what_was_not_asked_yet_lets_nobody_in)
+{
+	int fd;
+
+	world_start(NULL, URL, "--auth-connections", "1", NULL);
+	world.link_room = 0; /* the request does not get out */
+	fd = asks_for_stream("abc");
+	django_allows(world.server->links[0].fd, MANAGER);
+	expect_put_off(fd);
+	cr_expect_eq(django_links(), 0);
+	cr_expect_eq(world.server->count.failed[AUTH_closed], 1);
+	world_stop();
+}
+
 Test(auth, a_connection_that_is_never_made_does_not_count_as_asked)
 {
 	int fd, connects;
@@ -757,6 +771,32 @@ Test(auth, a_link_that_django_closed_while_idle_is_replaced_unseen)
 	django_allows(django_asked("b"), MANAGER);
 	cr_expect_eq(client_conn(fd)->state, CONN_STREAM);
 	cr_expect(world.server->count.resent == 1 && world.connects == 2);
+	world_stop();
+}
+
+Test(auth, the_other_idle_links_go_with_one_that_django_closed)
+{
+	int fds[2], fd, link;
+
+	start();
+	for (int i = 0; i < 2; i++)
+		fds[i] = asks_for_stream(i == 0 ? "a" : "b");
+	for (int i = 0; i < 2; i++) {
+		const char *question = django_hears(&link);
+
+		cr_assert_not_null(question);
+		django_allows(link, MANAGER);
+	}
+	cr_assert(client_conn(fds[0])->state == CONN_STREAM && client_conn(fds[1])->state == CONN_STREAM);
+	cr_assert_eq(django_links(), 2);
+	for (int i = 0; i < 2; i++) /* Django went down and came back: nobody has told sse yet */
+		world.fds[world.server->links[i].fd].eof = true;
+	link = world.server->links[0].fd;
+	fd = asks_for_stream("c");
+	conn_event(world.server, client_conn(link), EPOLLIN | EPOLLRDHUP);
+	django_allows(django_asked("c"), MANAGER);
+	cr_expect_eq(client_conn(fd)->state, CONN_STREAM, "one question is sent again once, whatever number of links was closed");
+	cr_expect(django_links() == 1 && world.server->count.resent == 1);
 	world_stop();
 }
 

@@ -1091,6 +1091,33 @@ static void restart_with(struct span segment)
 	world_restart(false);
 }
 
+/* Their checks are right: a program, or somebody's hand, wrote them so. */
+Test(journal, a_time_that_no_clock_says_is_damage)
+{
+	static const int64_t times_ms[] = {-1, INT64_MIN, INT64_C(1) << 52, INT64_MAX};
+	char before[40];
+
+	world_start(tokens, "--journal", world_journal(), NULL);
+	for (size_t i = 0; i < COUNT_OF(times_ms); i++)
+		for (int of_head = 0; of_head < 2; of_head++) {
+			struct buf text = buf_growable();
+
+			publish(1);
+			strcpy(before, ids[1]);
+			put_head(&text, (struct event_id){of_head ? times_ms[i] : 1704110400000, 0}, world.server->journal.boot);
+			put_record(&text, (struct event_id){of_head ? 1704110400001 : times_ms[i], 0},
+				(struct span)BYTES("\xf8"), (struct span)BYTES("data: 1\n\n"));
+			restart_with(buf_view(&text));
+			cr_assert_not_null(strstr(logged(), "journal_damaged"), "%lld, %d", (long long)times_ms[i], of_head);
+			cr_assert_not_null(strstr(resumed(before), "resync"), "%lld, %d: who has seen more is told to reload",
+				(long long)times_ms[i], of_head);
+			publish(1); /* with an id that pages can say */
+			cr_assert(strlen(ids[1]) < 20 && ids[1][0] != '-', "%s", ids[1]);
+			buf_free(&text);
+		}
+	world_stop();
+}
+
 Test(journal, a_torn_last_record_is_passed_over)
 {
 	struct buf whole;

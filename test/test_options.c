@@ -538,6 +538,7 @@ static const char takes_url[] = "takes http://HOST:PORT/PATH (HOST a number or l
 	"takes a word of letters, digits and -._~+ of 1 to 32 bytes"}
 #define MODE(value) {"socket-mode", "SSE_SOCKET_MODE", value, takes_mode}
 #define SYNC(value) {"journal-sync", "SSE_JOURNAL_SYNC", value, "takes none, batch or always"}
+#define SANDBOX(value) {"sandbox", "SSE_SANDBOX", value, "takes on or off"}
 #define LEVEL(value) {"log-level", "SSE_LOG_LEVEL", value, takes_level}
 
 /* Gives the value by flag (both forms), variable and file, and expects the same complaint of each. */
@@ -592,6 +593,7 @@ Test(options, a_wrong_mode_or_word_is_an_error_that_says_what_is_taken)
 		MODE(""), MODE("8"), MODE("0668"), MODE("1000"), MODE("07777"), MODE("-1"), MODE("+7"), MODE("0x1ff"),
 		MODE("rw-rw----"), MODE("0660 0"), MODE("7777777777777777777777777"),
 		LEVEL(""), LEVEL("debug"), LEVEL("INFO"), LEVEL("inf"), LEVEL("infos"), LEVEL("2"), LEVEL("warn"),
+		SANDBOX(""), SANDBOX("ON"), SANDBOX("1"), SANDBOX("yes"), SANDBOX("of"),
 		SYNC(""), SYNC("None"), SYNC("ba tch"), SYNC("everysec"), SYNC("1"), SYNC("alway"),
 	};
 
@@ -978,5 +980,23 @@ Test(options, the_binary_names_the_bad_line_of_a_token_file_but_not_the_token)
 		expect_run_refused("--check-config --token-file tokens", begin);
 		run(&ran, "--check-config --token-file tokens");
 		cr_expect_null(strstr(ran.err, "canary"), "%s", ran.err);
+	}
+}
+
+Test(options, what_cannot_be_printed_ends_with_1)
+{
+	static const char *const asked[] = {"--help", "--version"};
+
+	for (size_t i = 0; i < COUNT_OF(asked); i++) {
+		char line[PATH_MAX + 64];
+		int status;
+
+		if (binary[0] == '\0') {
+			leave();
+			cr_skip_test("SSE_BIN is not set");
+		}
+		snprintf(line, sizeof line, "'%s' %s >/dev/full </dev/null", binary, asked[i]);
+		status = system(line);
+		cr_expect(WIFEXITED(status) && WEXITSTATUS(status) == 1, "%s: %d", asked[i], status);
 	}
 }

@@ -190,6 +190,7 @@ Test(tokens, each_mistake_is_told_with_its_line_and_without_the_token)
 			"1: a role must be 1 to 64 bytes of UTF-8, without control characters"},
 		{"SECRET 1 a\nb 1 a\nSECRET 1 a", "3: this token stands in an earlier line too"},
 		{"SECRET 1 a\nb 1 a\nSECRET 2 b\nb 1 a\n", NULL},
+		{"\xef\xbb\xbfSECRET 1 a\n", "1: begins with a byte order mark"},
 	};
 	int fd;
 
