@@ -4447,15 +4447,23 @@ static uint32_t address_hash(const struct server *s, const struct address *a)
 	return hash_span(s->hash_key, (struct span){(const char *)a->bytes, sizeof a->bytes});
 }
 
+/* The record of an address, in a table of sources or of paces: behind the hash they have it; 0 if there is none. */
+static uint32_t address_find(const struct table *t, uint32_t hash, const struct address *a)
+{
+	uint32_t at = 0, record;
+
+	while ((record = table_next(t, hash, &at)) != 0)
+		if (memcmp(t->records + record * t->stride + sizeof hash, a, sizeof *a) == 0)
+			break;
+	return record;
+}
+
 /* The connection counts for this address now. False if that has as many as it may. */
 static bool source_take(struct server *s, struct conn *c, const struct address *from)
 {
 	struct address address = source_address(from);
-	uint32_t hash = address_hash(s, &address), at = 0, i;
+	uint32_t hash = address_hash(s, &address), i = address_find(&s->sources_by_address, hash, &address);
 
-	do
-		i = table_next(&s->sources_by_address, hash, &at);
-	while (i != 0 && memcmp(&s->sources[i].address, &address, sizeof address) != 0);
 	if (i != 0 && s->sources[i].connections >= s->opt.connections_per_address)
 		return false;
 	if (i == 0) {
@@ -4487,12 +4495,9 @@ static bool pace_take(struct server *s, const struct address *from)
 {
 	struct address address = source_address(from);
 	int64_t share_us = 1000000 / s->opt.requests_per_address, now_us = s->now_ms * 1000;
-	uint32_t hash = address_hash(s, &address), at = 0, i;
+	uint32_t hash = address_hash(s, &address), i = address_find(&s->paces_by_address.table, hash, &address);
 	struct pace *p;
 
-	do
-		i = table_next(&s->paces_by_address.table, hash, &at);
-	while (i != 0 && memcmp(&s->paces[i].address, &address, sizeof address) != 0);
 	if (i == 0) {
 		i = recent_take(&s->paces_by_address);
 		s->paces[i] = (struct pace){.hash = hash, .address = address};
@@ -7149,8 +7154,9 @@ static const struct {
 	void (*answer)(struct server *, struct conn *, const struct http_request *);
 } routes[] = {{"/events", request_events}, {"/stats", request_stats}, {NULL, NULL}};
 
-/* The route of a path: an index of routes, of its last row if there is none; -1 for a bad escape; or, for want of memory: */
-enum { ROUTE_UNKNOWN = -2 };
+enum { ROUTE_UNKNOWN = -2 }; /* there was no memory to find out */
+
+/* The route of a path: an index of routes, of its last row if there is none; -1 for a bad escape; or ROUTE_UNKNOWN. */
 static int request_route(struct server *s, struct span path)
 {
 	size_t prefix = strlen(s->opt.prefix);

@@ -513,9 +513,9 @@ bool forwarded_for(struct span list, const struct network *proxies, int count, s
 /* Where connections come from, and how many. An IPv6 address stands for its /64. */
 struct source {
 	uint32_t hash;
+	struct address address;
 	uint32_t connections; /* 0: the record is free, */
 	uint32_t next_free;   /* and this is the next one */
-	struct address address;
 };
 
 /* Whose requests came lately. As GCRA has it: every request takes its share of a second, beginning when the one
