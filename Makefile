@@ -43,7 +43,7 @@ static: sse-static
 MUSL    = /usr/lib/$(shell uname -m)-linux-musl
 sse-static: sse.c sse.h
 	musl-gcc $(STD) $(WARN) -Os -s -fPIE -static -D_FORTIFY_SOURCE=2 -fstack-protector-strong \
-		-nostartfiles -Wl,-pie,--no-dynamic-linker,-z,relro,-z,now \
+		-fno-asynchronous-unwind-tables -ffunction-sections -Wl,--gc-sections -nostartfiles -Wl,-pie,--no-dynamic-linker,-z,relro,-z,now,-z,noseparate-code \
 		-o $@ $(MUSL)/rcrt1.o $(MUSL)/crti.o sse.c $(MUSL)/crtn.o
 
 run: sse
@@ -80,7 +80,7 @@ SWEPT   = malloc calloc realloc free mmap munmap accept4 recv sendmsg recvmmsg s
           getsockname close epoll_create1 epoll_ctl epoll_wait socket bind listen connect open read write pwritev poll \
           clock_gettime fstat lstat unlink rename fdatasync fsync ftruncate flock access faccessat opendir readdir closedir \
           getrandom getrlimit setrlimit prctl sigprocmask signalfd socketpair syscall pthread_create pthread_join
-KEPT    = fcntl __.* mem.* str.* bcmp explicit_bzero environ gmtime_r inet_ntop inet_pton qsort sigaddset sigemptyset signal \
+KEPT    = fcntl getenv getsockopt isatty sysconf __.* mem.* str.* bcmp explicit_bzero environ gmtime_r inet_ntop inet_pton qsort sigaddset sigemptyset signal \
           htons ntohs umask _exit geteuid getpid setuid setgid setgroups swept_.*
 $(B)/swept.o: $(B)/sse.o Makefile
 	objcopy $(foreach call,$(SWEPT),--redefine-sym $(call)=swept_$(call)) $< $@

@@ -60,7 +60,7 @@
  * Sections
  *   spans, buffers - sets, tables, pools - hashes - json - http - sse - addresses - options - log - ring - journal -
  *   users, roles, sessions - connections - routing - delivery - authorities - tickets - the token
- *   file - questions - requests - datagrams - time - the system - sockets - server, loop, main
+ *   file - questions - metrics - status - the service manager - requests - datagrams - time - the system - sockets - server, loop, main
  */
 #include "sse.h"
 
@@ -109,6 +109,11 @@ enum {
 	ACCEPTS_A_TURN = 256,
 	RESERVE_DESCRIPTORS = 32,    /* beyond --max-connections: to tell a client that it is one too many */
 	DROP_MAX = 65536,            /* bytes a client may send where nobody listens */
+	MANAGER_MS = 10000,          /* how often the service manager is told how it is */
+	MANAGER_MARGIN_MS = 5000,    /* the end takes so long, beyond --drain */
+	PASSED_FIRST = 3,            /* the first socket that it passes: SD_LISTEN_FDS_START */
+	STATUS_PATIENCE_MS = 5000,   /* how long sse --status waits for its answer */
+	INTAKE_STUCK_S = 5,          /* datagrams that wait so long are a fault that /readyz tells */
 	CLOSING_MS = 1000,           /* how long it may take to hear our goodbye */
 	MAX_CONNECTIONS = 1000000,
 	MAX_TOKEN_FILE = 64 << 20,
@@ -2316,7 +2321,8 @@ static bool option_set(struct options *o, const struct option *row, const char *
 
 	switch (row->type) {
 	case TYPE_ADDRESSES:
-		return address_read(value, &address, &bytes) && list_add(field, value, source);
+		return ((value[0] == '\0' && row->preset[0] == '\0') || address_read(value, &address, &bytes))
+			&& list_add(field, value, source);
 	case TYPE_ORIGINS:
 		return (value[0] == '\0' || origin_check(value)) && list_add(field, value, source);
 	case TYPE_NETWORKS:
@@ -2536,6 +2542,10 @@ static bool options_flag(struct options *o, char **argv, int *i, const char **co
 		return o->version = true;
 	if (span_is(name, "--check-config"))
 		return o->check_config = true;
+	if (span_is(name, "--status"))
+		return o->status = true;
+	if (span_is(name, "--watch"))
+		return o->status = o->watch = true;
 	if (name.n > 2 && memcmp(name.p, "--", 2) == 0)
 		row = option_find(span_from(name, 2));
 	if (row == NULL && !span_is(name, "--config")) {
@@ -2642,6 +2652,8 @@ void options_help(struct buf *b)
 	buf_text(b,
 		"  --config FILE             lines KEY = VALUE\n"
 		"  --check-config            read all of it, token and key files too, and say what is wrong\n"
+		"  --status                  ask the sse that runs, by its --socket, how it is\n"
+		"  --watch                   the same every second, until it is interrupted\n"
 		"  --help, --version\n"
 		"\n"
 		"Signals: TERM and INT drain and end, a second one ends at once; HUP reads token and key files\n"
@@ -3832,6 +3844,7 @@ bool journal_open(struct server *s, struct buf *error)
 		j->segments[i].begin = before - 1;
 	}
 	r.complete &= complete || j->count == 0;
+	s->latency.counted = s->latency.pass = s->ring.next;
 	journal_begin(s, &r);
 	return true;
 }
@@ -4541,13 +4554,14 @@ void conn_reap(struct server *s)
 		hold_free(&c->in);
 		hold_free(&c->out);
 		source_leave(s, i);
+		s->admins -= c->admin;
 		set_remove(&s->open, i);
 		set_remove(&s->dead, i);
 		*c = (struct conn){0};
 	}
 }
 
-struct conn *conn_open(struct server *s, int fd)
+struct conn *conn_open(struct server *s, int fd, bool admin)
 {
 	struct conn *c = &s->conns[fd];
 	struct address peer;
@@ -4556,9 +4570,11 @@ struct conn *conn_open(struct server *s, int fd)
 	assert(c->state == CONN_FREE);
 	*c = (struct conn){.state = CONN_HEAD, .serial = ++s->serial, .since_ms = (uint32_t)s->now_ms};
 	set_add(&s->open, (uint32_t)fd);
-	c->shed = s->open.count > s->conns_soft;
+	c->admin = admin;
+	c->shed = !admin && s->open.count > s->conns_soft;
+	s->admins += admin;
 	s->count.connections++;
-	if (sources_matter(s)) {
+	if (sources_matter(s) && !admin) {
 		known = conn_peer(s, c, &peer);
 		c->proxied = networks_have(s->proxies, s->proxy_count, known ? &peer : NULL);
 		if (known && !c->proxied && s->opt.connections_per_address > 0 && !source_take(s, c, &peer))
@@ -5133,6 +5149,69 @@ static void deliver_catch_up(struct server *s)
 	}
 }
 
+/* A clock in microseconds; `before` if it can't be read. */
+static int64_t clock_us(const struct server *s, clockid_t clock, int64_t before)
+{
+	struct timespec t;
+
+	return s->sys->clock_gettime(clock, &t) == 0 ? (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000 : before;
+}
+
+static const struct {
+	int64_t most_us;
+	const char *text;
+} latency_bounds[LATENCY_BUCKETS] = {
+#define X(bound, text) {bound, text},
+	LATENCY_BOUNDS(X)
+#undef X
+};
+
+/* The events up to here were taken in at this time. */
+static void latency_mark(struct server *s, int64_t taken_us)
+{
+	struct latency *l = &s->latency;
+	uint32_t before = l->mark_count > 0 ? l->marks[l->mark_count - 1].end : l->counted;
+
+	if (before == s->ring.next)
+		return;
+	if (l->mark_count < LATENCY_MARKS)
+		l->marks[l->mark_count++].taken_us = taken_us;
+	l->marks[l->mark_count - 1].end = s->ring.next;
+}
+
+/* The events before this number were written to all who could take them. */
+static void latency_count(struct server *s, uint32_t end)
+{
+	struct latency *l = &s->latency;
+	uint32_t done = 0;
+
+	if (l->counted == end)
+		return;
+	s->now_us = clock_us(s, CLOCK_MONOTONIC, s->now_us);
+	for (uint32_t i = 0; i < l->mark_count && l->counted != end; i++) {
+		bool whole = (int32_t)(end - l->marks[i].end) >= 0;
+		uint32_t to = whole ? l->marks[i].end : end, bucket = 0;
+		int64_t took_us = s->now_us - l->marks[i].taken_us;
+
+		while (took_us > latency_bounds[bucket].most_us)
+			bucket++;
+		l->buckets[bucket] += to - l->counted;
+		l->sum_us += (uint64_t)took_us * (to - l->counted);
+		l->counted = to;
+		done += whole;
+	}
+	l->mark_count -= done;
+	memmove(l->marks, l->marks + done, l->mark_count * sizeof *l->marks);
+}
+
+/* A pass over the dirty connections is over, the next one begins. */
+static void deliver_passed(struct server *s, uint32_t end)
+{
+	latency_count(s, end);
+	s->latency.pass = s->ring.next;
+	s->pass_from = s->ring.end;
+}
+
 void deliver_slice(struct server *s)
 {
 	size_t bytes = 0;
@@ -5142,14 +5221,14 @@ void deliver_slice(struct server *s)
 
 		if (number == SET_END) {
 			s->cursor = 0;
-			s->pass_from = s->ring.end;
+			deliver_passed(s, s->latency.pass);
 			continue;
 		}
 		s->cursor = number + 1;
 		bytes += deliver_one(s, &s->conns[number]);
 	}
 	if (s->dirty.count == 0)
-		s->pass_from = s->ring.end;
+		deliver_passed(s, s->ring.next);
 	deliver_catch_up(s);
 }
 
@@ -6732,6 +6811,515 @@ static void questions_drain(struct server *s)
 }
 
 /* ============================================================================================
+ * metrics: what the operator can see. One call a family; names as Prometheus has them.
+ * ============================================================================================ */
+
+/* How parts that may be missing are. */
+enum health { PART_OFF, PART_OK, PART_FAILING };
+static const char *const part_names[] = {"off", "ok", "failing"};
+
+static enum health journal_health(const struct server *s)
+{
+	return s->journal.directory < 0 ? PART_OFF : s->journal.failing ? PART_FAILING : PART_OK;
+}
+
+static enum health auth_health(const struct server *s)
+{
+	return s->opt.auth_url[0] == '\0' ? PART_OFF : s->auth_failing ? PART_FAILING : PART_OK;
+}
+
+/* Is everything that was sent taken in, and answered? */
+static bool intake_done(const struct server *s)
+{
+	const struct intake *in = &s->intake;
+
+	return in->next == in->have && in->answered == in->next && !in->readable;
+}
+
+/* The files that are open; -1: can't be told. */
+static int64_t process_files(void)
+{
+	DIR *dir = opendir("/proc/self/fd");
+	int64_t n = -3; /* ".", "..", and its own */
+
+	if (dir == NULL)
+		return -1;
+	while (readdir(dir) != NULL)
+		n++;
+	closedir(dir);
+	return n;
+}
+
+/* The number of this place in /proc/self/statm, counted from 0, in bytes; -1: can't be told. */
+static int64_t process_memory(int place)
+{
+	size_t bytes;
+	char *text = file_read("/proc/self/statm", 4096, &bytes);
+	struct span rest = {text, text == NULL ? 0 : bytes}, field = rest;
+	int64_t pages = 0;
+
+	for (; place >= 0; place--)
+		field = span_cut(&rest, ' ');
+	for (size_t i = 0; i < field.n && is_digit(field.p[i]); i++)
+		pages = pages * 10 + (field.p[i] - '0');
+	free(text);
+	return text == NULL ? -1 : pages * sysconf(_SC_PAGESIZE);
+}
+
+static void metric_begin(struct buf *b, const char *name, const char *type, const char *help)
+{
+	buf_text(b, "# HELP ");
+	buf_text(b, name);
+	buf_byte(b, ' ');
+	buf_text(b, help);
+	buf_text(b, "\n# TYPE ");
+	buf_text(b, name);
+	buf_byte(b, ' ');
+	buf_text(b, type);
+	buf_byte(b, '\n');
+}
+
+/* label is NULL or has a value. */
+static void metric_name(struct buf *b, const char *name, const char *label, const char *value)
+{
+	buf_text(b, name);
+	if (label != NULL) {
+		buf_byte(b, '{');
+		buf_text(b, label);
+		buf_text(b, "=\"");
+		buf_text(b, value);
+		buf_text(b, "\"}");
+	}
+	buf_byte(b, ' ');
+}
+
+static void metric_value(struct buf *b, const char *name, const char *label, const char *value, uint64_t n)
+{
+	metric_name(b, name, label, value);
+	buf_number(b, (int64_t)n);
+	buf_byte(b, '\n');
+}
+
+static void metric_seconds(struct buf *b, const char *name, int64_t us)
+{
+	metric_name(b, name, NULL, NULL);
+	buf_number(b, us / 1000000);
+	buf_byte(b, '.');
+	buf_padded(b, us % 1000000, 6);
+	buf_byte(b, '\n');
+}
+
+static void counter(struct buf *b, const char *name, const char *help, uint64_t n)
+{
+	metric_begin(b, name, "counter", help);
+	metric_value(b, name, NULL, NULL, n);
+}
+
+static void gauge(struct buf *b, const char *name, const char *help, int64_t n)
+{
+	metric_begin(b, name, "gauge", help);
+	metric_value(b, name, NULL, NULL, (uint64_t)n);
+}
+
+static void metrics_connections(struct server *s, struct buf *b)
+{
+	uint32_t roles = 0;
+
+	for (int i = 0; i < MAX_ROLES; i++)
+		roles += s->roles[i].sessions > 0;
+	gauge(b, "sse_connections", "Connections that are open.", s->open.count);
+	gauge(b, "sse_connections_max", "Connections there may be, by --max-connections and the file limit.", s->conns_soft);
+	counter(b, "sse_connections_opened_total", "Connections ever accepted.", s->count.connections);
+	gauge(b, "sse_streams", "Event streams that are open.", s->streams.count);
+	counter(b, "sse_streams_opened_total", "Event streams ever begun.", s->count.streams);
+	gauge(b, "sse_streams_behind", "Streams that are being given what they missed.", s->behind.count);
+	gauge(b, "sse_users", "Users who have a stream.", s->online.count);
+	gauge(b, "sse_roles", "Different roles among those who are known; 64 at the most.", roles);
+	gauge(b, "sse_sessions", "Tokens that are known, with streams or without.", s->sessions_by_key.count);
+	metric_begin(b, "sse_refused_total", "counter", "Requests refused or put off, by reason.");
+	for (int i = 1; i < REFUSE_COUNT; i++)
+		metric_value(b, "sse_refused_total", "reason", refusals[i].name, s->count.refused[i]);
+	metric_begin(b, "sse_closed_total", "counter", "Connections ended, by reason.");
+	for (int i = 0; i < CLOSE_COUNT; i++)
+		metric_value(b, "sse_closed_total", "reason", close_names[i], s->count.closed[i]);
+	metric_begin(b, "sse_resumes_total", "counter", "Streams that came with the id they saw last, by what became of it.");
+	for (int i = 0; i < RESUME_COUNT; i++)
+		metric_value(b, "sse_resumes_total", "result", resume_names[i], s->count.resumed[i]);
+	counter(b, "sse_accept_errors_total", "Times that no connection could be accepted.", s->count.accept_errors);
+}
+
+static void metrics_events(struct server *s, struct buf *b)
+{
+	static const char name[] = "sse_event_write_seconds";
+	const struct latency *l = &s->latency;
+	uint64_t count = 0;
+
+	counter(b, "sse_datagrams_total", "Datagrams taken in.", s->count.datagrams);
+	counter(b, "sse_lines_total", "Lines in them.", s->count.lines);
+	counter(b, "sse_bad_lines_total", "Lines that were refused.", s->count.bad_lines);
+	counter(b, "sse_acks_lost_total", "Answers to datagrams that could not be sent.", s->count.acks_lost);
+	counter(b, "sse_intake_held_total", "Turns in which publishers were held back because streams had to be written first.", s->count.held);
+	counter(b, "sse_events_total", "Events taken in.", s->count.events);
+	counter(b, "sse_revocations_total", "Users or sids whose access was taken back.", s->count.revocations);
+	counter(b, "sse_deliveries_total", "Events written to a stream.", s->count.deliveries);
+	counter(b, "sse_writes_total", "Calls of sendmsg for that, and for all other answers.", s->count.sends);
+	counter(b, "sse_sent_bytes_total", "Bytes the kernel took in them.", s->count.sent_bytes);
+	metric_begin(b, name, "histogram",
+		"From when a datagram was taken in until its event was written to the last stream that could take it.");
+	for (int i = 0; i < LATENCY_BUCKETS; i++) {
+		count += l->buckets[i];
+		metric_value(b, "sse_event_write_seconds_bucket", "le", latency_bounds[i].text, count);
+	}
+	metric_seconds(b, "sse_event_write_seconds_sum", (int64_t)l->sum_us);
+	metric_value(b, "sse_event_write_seconds_count", NULL, NULL, count);
+}
+
+static void metrics_auth(struct server *s, struct buf *b)
+{
+	metric_begin(b, "sse_auth_questions_total", "counter", "Questions put to Django, about tokens that come and about live streams.");
+	metric_value(b, "sse_auth_questions_total", "phase", "connect", s->count.questions - s->count.refreshes);
+	metric_value(b, "sse_auth_questions_total", "phase", "refresh", s->count.refreshes);
+	metric_begin(b, "sse_auth_answers_total", "counter", "What Django answered.");
+	metric_value(b, "sse_auth_answers_total", "result", "allowed", s->count.allowed);
+	metric_value(b, "sse_auth_answers_total", "result", "denied", s->count.denied);
+	metric_begin(b, "sse_auth_failures_total", "counter", "Questions without an answer, by reason.");
+	for (int i = 0; i < AUTH_FAILURE_COUNT; i++)
+		metric_value(b, "sse_auth_failures_total", "reason", auth_failures[i].name, s->count.failed[i]);
+	gauge(b, "sse_auth_waiting", "Questions that wait for Django, asked or not.", s->questions_open + s->refreshes_open);
+	gauge(b, "sse_auth_failing", "1 if the last question to Django failed.", auth_health(s) == PART_FAILING);
+}
+
+static void metrics_history(struct server *s, struct buf *b)
+{
+	const struct event *oldest = ring_event(&s->ring, s->ring.oldest);
+
+	gauge(b, "sse_history_events", "Events in memory, for who comes back.", s->ring.next - s->ring.oldest);
+	gauge(b, "sse_history_size_bytes", "Memory for them.", (int64_t)s->ring.size);
+	metric_begin(b, "sse_history_oldest_timestamp_seconds", "gauge", "When the oldest of them happened; now, if there is none.");
+	metric_seconds(b, "sse_history_oldest_timestamp_seconds", (oldest == NULL ? s->wall_ms : oldest->id.ms) * 1000);
+	counter(b, "sse_journal_errors_total", "Attempts to write the journal that failed.", s->count.journal_errors);
+	counter(b, "sse_journal_not_stored_total", "Events acknowledged as not stored.", s->count.not_stored);
+	gauge(b, "sse_journal_failing", "1 if the journal could not be written when that was last tried.", s->journal.failing);
+	gauge(b, "sse_journal_segments", "Files of the journal.", s->journal.count);
+}
+
+static void metrics_process(struct server *s, struct buf *b)
+{
+	metric_begin(b, "sse_build_info", "gauge", "Always 1; which version it is.");
+	metric_value(b, "sse_build_info", "version", SSE_VERSION, 1);
+	gauge(b, "sse_draining", "1 if it is going down.", s->draining);
+	counter(b, "sse_log_lines_dropped_total", "Lines that the log did not take.", s->log.dropped);
+	metric_begin(b, "sse_loop_busy_seconds_total", "counter", "Time in which the loop did not wait: 1 a second is all there is.");
+	metric_seconds(b, "sse_loop_busy_seconds_total", (int64_t)s->busy_us);
+	metric_begin(b, "process_cpu_seconds_total", "counter", "CPU time of all threads.");
+	metric_seconds(b, "process_cpu_seconds_total", clock_us(s, CLOCK_PROCESS_CPUTIME_ID, 0));
+	metric_begin(b, "process_start_time_seconds", "gauge", "When it was started, unix time.");
+	metric_seconds(b, "process_start_time_seconds", s->started_wall_ms * 1000);
+	gauge(b, "process_resident_memory_bytes", "Memory it has.", process_memory(1));
+	gauge(b, "process_virtual_memory_bytes", "Addresses it has, most of them without memory.", process_memory(0));
+	gauge(b, "process_open_fds", "Files that are open.", process_files());
+	gauge(b, "process_max_fds", "Files that may be.", s->conns_max);
+}
+
+void metrics_write(struct server *s, struct buf *b)
+{
+	metrics_connections(s, b);
+	metrics_events(s, b);
+	metrics_auth(s, b);
+	metrics_history(s, b);
+	metrics_process(s, b);
+}
+
+/* ============================================================================================
+ * status: what {"op":"status"} is answered with, and how sse --status shows that
+ * ============================================================================================ */
+
+static struct status status_take(struct server *s)
+{
+	const struct event *oldest = ring_event(&s->ring, s->ring.oldest);
+	const struct counters *n = &s->count;
+	struct status now = {.version = SSE_VERSION, .pid = getpid(), .uptime_ms = s->now_ms - s->started_ms, .draining = s->draining,
+		.held_ms = intake_done(s) ? 0 : s->now_ms - s->intake.moved_ms,
+		.connections = s->open.count, .connections_max = s->conns_soft, .streams = s->streams.count, .users = s->online.count,
+		.behind = s->behind.count, .dirty = s->dirty.count,
+		.datagrams = (int64_t)n->datagrams, .events = (int64_t)n->events, .bad_lines = (int64_t)n->bad_lines,
+		.acks_lost = (int64_t)n->acks_lost, .deliveries = (int64_t)n->deliveries, .sent_bytes = (int64_t)n->sent_bytes,
+		.slow = (int64_t)n->closed[CLOSE_slow], .stalled = (int64_t)n->closed[CLOSE_stalled],
+		.revoked = (int64_t)n->closed[CLOSE_revoked], .replayed = (int64_t)n->resumed[RESUME_replay],
+		.auth = auth_health(s), .auth_waiting = s->questions_open + s->refreshes_open, .auth_questions = (int64_t)n->questions,
+		.journal = journal_health(s), .journal_segments = s->journal.count, .journal_errors = (int64_t)n->journal_errors,
+		.not_stored = (int64_t)n->not_stored,
+		.history_events = s->ring.next - s->ring.oldest, .history_oldest_ms = oldest == NULL ? 0 : oldest->id.ms,
+		.newest_ms = s->ring.newest.ms, .busy_us = (int64_t)s->busy_us, .memory_bytes = process_memory(1), .files = process_files(),
+		.files_max = s->conns_max, .log_lines_dropped = (int64_t)s->log.dropped};
+
+	for (int i = 1; i < REFUSE_COUNT; i++)
+		now.refused += (int64_t)n->refused[i];
+	for (int i = RESUME_replay + 1; i < RESUME_COUNT; i++)
+		now.resynced += (int64_t)n->resumed[i];
+	for (int i = 0; i < AUTH_FAILURE_COUNT; i++)
+		now.auth_failures += (int64_t)n->failed[i];
+	return now;
+}
+
+/* Where the numbers stand in a struct status. */
+static const struct {
+	const char *name;
+	size_t offset;
+} status_numbers[] = {
+#define X(name) {#name, offsetof(struct status, name)},
+	STATUS_NUMBERS(X)
+#undef X
+};
+enum { STATUS_COUNT = sizeof status_numbers / sizeof status_numbers[0] };
+
+static int64_t *status_number(struct status *status, int i)
+{
+	return (int64_t *)(void *)((char *)status + status_numbers[i].offset);
+}
+
+static void status_write(struct server *s, struct buf *b)
+{
+	struct status now = status_take(s);
+
+	buf_text(b, "{\"ok\":true,\"status\":{\"version\":");
+	json_write_string(b, span_of(now.version));
+	for (int i = 0; i < STATUS_COUNT; i++) {
+		buf_text(b, ",\"");
+		buf_text(b, status_numbers[i].name);
+		buf_text(b, "\":");
+		buf_number(b, *status_number(&now, i));
+	}
+	buf_text(b, "}}");
+}
+
+static bool status_member(struct json *j, struct status *status)
+{
+	char bytes[64];
+	struct buf name = buf_fixed(bytes, sizeof bytes), version = buf_fixed(status->version, sizeof status->version - 1);
+
+	if (!json_key(j, &name))
+		return false;
+	if (span_is(buf_view(&name), "version") && json_peek(j) == '"')
+		return json_string(j, &version);
+	for (int i = 0; i < STATUS_COUNT; i++)
+		if (span_is(buf_view(&name), status_numbers[i].name) && json_peek(j) == '0' && j->text.p[j->at] != '-')
+			return json_integer(j, status_number(status, i));
+	return json_value(j, NULL);
+}
+
+bool status_read(struct span text, struct status *status)
+{
+	struct json j = json_begin(text);
+	bool any = false;
+
+	*status = (struct status){0};
+	if (!json_open(&j, '{'))
+		return false;
+	while (json_more(&j, '}')) {
+		char bytes[16];
+		struct buf name = buf_fixed(bytes, sizeof bytes);
+
+		if (!json_key(&j, &name))
+			return false;
+		if (!span_is(buf_view(&name), "status")) {
+			json_value(&j, NULL);
+			continue;
+		}
+		any = json_open(&j, '{');
+		while (any && json_more(&j, '}'))
+			if (!status_member(&j, status))
+				return false;
+	}
+	return any && json_end(&j);
+}
+
+/* "  name         " */
+static void show_name(struct buf *b, const char *name)
+{
+	size_t from = b->len;
+
+	buf_text(b, "  ");
+	buf_text(b, name);
+	while (b->len - from < 14 && !b->failed)
+		buf_byte(b, ' ');
+}
+
+/* A text with numbers: each # of it stands for the next one of up to four. */
+static void show_line(struct buf *b, const char *name, const char *text, const int64_t numbers[4])
+{
+	show_name(b, name);
+	for (; *text != '\0'; text++)
+		if (*text == '#')
+			buf_number(b, *numbers++);
+		else
+			buf_byte(b, *text);
+	buf_byte(b, '\n');
+}
+
+/* n a second, with one decimal where that says something. */
+static void show_rate(struct buf *b, const char *name, int64_t n, int64_t ms, int64_t all, const char *what)
+{
+	int64_t tenths = ms > 0 && n > 0 ? n * 10000 / ms : 0;
+
+	show_name(b, name);
+	buf_number(b, tenths / 10);
+	if (tenths < 1000) {
+		buf_byte(b, '.');
+		buf_number(b, tenths % 10);
+	}
+	buf_text(b, " a second; ");
+	buf_number(b, all);
+	buf_text(b, what);
+	buf_byte(b, '\n');
+}
+
+/* "3 d 4 h", "4 h 12 min", "12 min 3 s" or "3 s" */
+static void show_age(struct buf *b, int64_t s)
+{
+	static const struct {
+		int64_t s;
+		const char *unit;
+	} units[] = {{86400, " d"}, {3600, " h"}, {60, " min"}, {1, " s"}};
+	int i = 0;
+
+	while (i < 3 && s < units[i].s)
+		i++;
+	buf_number(b, s / units[i].s);
+	buf_text(b, units[i].unit);
+	if (i == 3)
+		return;
+	buf_byte(b, ' ');
+	buf_number(b, s % units[i].s / units[i + 1].s);
+	buf_text(b, units[i + 1].unit);
+}
+
+static void show_head(struct buf *b, const struct status *now)
+{
+	buf_text(b, "sse ");
+	buf_text(b, now->version);
+	buf_text(b, now->draining ? ", going down, ran for " : ", running for ");
+	show_age(b, now->uptime_ms / 1000);
+	buf_text(b, ", pid ");
+	buf_number(b, now->pid);
+	buf_byte(b, '\n');
+}
+
+void status_show(const struct status *before, const struct status *now, struct buf *b)
+{
+	static const char *const journals[] = {"off: after a restart every page is told to reload",
+		"ok: # files, # errors since the start", "FAILING (log: journal_failed): # files, # errors, # events not stored"};
+	static const char *const auths[] = {"not asked (no --auth-url)", "answers: # questions, # failed, # wait",
+		"FAILING (log: auth_failed): # questions, # failed, # wait"};
+	int64_t ms = now->uptime_ms - before->uptime_ms;
+
+	show_head(b, now);
+	show_line(b, "streams", "# of # users; # of # connections",
+		(int64_t[4]){now->streams, now->users, now->connections, now->connections_max});
+	show_rate(b, "events", now->events - before->events, ms, now->events, " since the start");
+	show_rate(b, "deliveries", now->deliveries - before->deliveries, ms, now->deliveries, "");
+	show_rate(b, "bytes sent", now->sent_bytes - before->sent_bytes, ms, now->sent_bytes, "");
+	show_line(b, "datagrams", "# taken in, # lines refused", (int64_t[4]){now->datagrams, now->bad_lines});
+	if (now->held_ms >= 1000)
+		show_line(b, "", "WAITING for # s: streams must be written before more are taken in", (int64_t[4]){now->held_ms / 1000});
+	show_line(b, "to write", "# streams; # are being given what they missed", (int64_t[4]){now->dirty, now->behind});
+	show_line(b, "closed", "# slow, # stalled, # revoked; # requests refused or put off",
+		(int64_t[4]){now->slow, now->stalled, now->revoked, now->refused});
+	show_line(b, "came back", "# without a gap, # told to reload", (int64_t[4]){now->replayed, now->resynced});
+	show_line(b, "Django", auths[now->auth % 3], (int64_t[4]){now->auth_questions, now->auth_failures, now->auth_waiting});
+	show_line(b, "journal", journals[now->journal % 3], (int64_t[4]){now->journal_segments, now->journal_errors, now->not_stored});
+	show_name(b, "history");
+	buf_number(b, now->history_events);
+	buf_text(b, " events");
+	if (now->history_oldest_ms > 0) {
+		buf_text(b, ", the last ");
+		show_age(b, (now->newest_ms - now->history_oldest_ms) / 1000);
+	}
+	buf_byte(b, '\n');
+	show_line(b, "load", "# % of a core; # kB of memory; # of # files", (int64_t[4]){
+		ms > 0 ? (now->busy_us - before->busy_us) / 10 / ms : 0, now->memory_bytes / 1024, now->files, now->files_max});
+	if (now->log_lines_dropped > 0 || now->acks_lost > 0)
+		show_line(b, "lost", "# lines of the log, # answers to datagrams", (int64_t[4]){now->log_lines_dropped, now->acks_lost});
+}
+
+/* ============================================================================================
+ * the service manager: what systemd is told, by the protocol of sd_notify(3)
+ * ============================================================================================ */
+
+static void manager_tell(struct server *s, struct span text)
+{
+	struct manager *m = &s->manager;
+
+	if (m->fd < 0)
+		return;
+	if (s->sys->sendto(m->fd, text.p, text.n, MSG_DONTWAIT | MSG_NOSIGNAL, (const struct sockaddr *)&m->address,
+			m->address_bytes) >= 0) {
+		m->failing = false;
+	} else if (!m->failing) {
+		m->failing = true;
+		log_text(log_begin(s, LOG_WARNING, "notify_failed"), "error", strerror(errno));
+		log_end(s);
+	}
+}
+
+/* A state, and a line about it that `systemctl status` shows. */
+static void manager_state(struct server *s, const char *state)
+{
+	char bytes[256];
+	struct buf b = buf_fixed(bytes, sizeof bytes);
+	int64_t ms = s->now_ms - s->manager.told_ms;
+
+	buf_text(&b, state);
+	buf_text(&b, s->draining ? "STATUS=draining, " : "STATUS=");
+	buf_number(&b, s->streams.count);
+	buf_text(&b, " streams of ");
+	buf_number(&b, s->online.count);
+	buf_text(&b, " users, ");
+	buf_number(&b, ms > 0 ? (int64_t)(s->count.events - s->manager.events) * 1000 / ms : 0);
+	buf_text(&b, " events a second");
+	if (journal_health(s) == PART_FAILING)
+		buf_text(&b, "; the journal cannot be written");
+	if (auth_health(s) == PART_FAILING)
+		buf_text(&b, "; Django does not answer");
+	buf_byte(&b, '\n');
+	s->manager.told_ms = s->now_ms;
+	s->manager.events = s->count.events;
+	manager_tell(s, buf_view(&b));
+}
+
+/* A sign of life, if it is due. */
+static void manager_turn(struct server *s)
+{
+	struct manager *m = &s->manager;
+
+	if (m->period_ms == 0 || s->now_ms < m->due_ms)
+		return;
+	m->due_ms = s->now_ms + m->period_ms;
+	manager_state(s, m->watchdog ? "WATCHDOG=1\n" : "");
+}
+
+/* What is read again is read when it says so. */
+static void manager_reloading(struct server *s)
+{
+	char bytes[80];
+	struct buf b = buf_fixed(bytes, sizeof bytes);
+
+	buf_text(&b, "RELOADING=1\nMONOTONIC_USEC=");
+	buf_number(&b, clock_us(s, CLOCK_MONOTONIC, s->now_us));
+	manager_tell(s, buf_view(&b));
+}
+
+static void manager_stopping(struct server *s)
+{
+	char bytes[128];
+	struct buf b = buf_fixed(bytes, sizeof bytes);
+
+	buf_text(&b, "STOPPING=1\nSTATUS=draining\nEXTEND_TIMEOUT_USEC=");
+	buf_number(&b, (s->opt.drain + MANAGER_MARGIN_MS) * 1000);
+	manager_tell(s, buf_view(&b));
+}
+
+/* ============================================================================================
  * requests: from a head to an answer
  * ============================================================================================ */
 
@@ -6772,7 +7360,7 @@ struct answer {
 	const char *more; /* header lines, each with its CR LF */
 };
 
-static const char *const type_json = "application/json";
+static const char *const type_json = "application/json", *const type_text = "text/plain; charset=utf-8";
 
 /* What Access-Control-Allow-Origin says to this origin; NULL if it may not ask. */
 static const char *cors_allowed(const struct server *s, struct span origin)
@@ -7149,17 +7737,60 @@ static void request_options(struct server *s, struct conn *c, const struct http_
 		conn_answer(s, c, r, &(struct answer){204, NULL, {NULL, 0}, "Allow: GET, HEAD, OPTIONS\r\n"});
 }
 
+static void request_metrics(struct server *s, struct conn *c, const struct http_request *r)
+{
+	buf_clear(&s->body);
+	metrics_write(s, &s->body);
+	if (s->body.failed)
+		conn_refuse(s, c, r, REFUSE_no_memory);
+	else
+		conn_answer(s, c, r, &(struct answer){200, "text/plain; version=0.0.4; charset=utf-8", buf_view(&s->body), NULL});
+}
+
+static void request_livez(struct server *s, struct conn *c, const struct http_request *r)
+{
+	conn_answer(s, c, r, &(struct answer){200, type_text, span_of("ok\n"), NULL});
+}
+
+/* Ready as long as streams can begin and events come in. What else is wrong is told, but a browser is better off here
+ * than nowhere. */
+static void request_readyz(struct server *s, struct conn *c, const struct http_request *r)
+{
+	int64_t waited_s = intake_done(s) ? 0 : (s->now_ms - s->intake.moved_ms) / 1000;
+	bool stuck = waited_s >= INTAKE_STUCK_S;
+	struct buf *b = &s->body;
+
+	buf_clear(b);
+	if (s->draining) {
+		buf_text(b, "not ready: draining");
+	} else if (stuck) {
+		buf_text(b, "not ready: datagrams have waited for ");
+		buf_number(b, waited_s);
+		buf_text(b, " s");
+	} else {
+		buf_text(b, "ready");
+	}
+	buf_text(b, "\njournal ");
+	buf_text(b, part_names[journal_health(s)]);
+	buf_text(b, "\ndjango ");
+	buf_text(b, part_names[auth_health(s)]);
+	buf_byte(b, '\n');
+	conn_answer(s, c, r, &(struct answer){s->draining || stuck ? 503 : 200, type_text, buf_view(b), NULL});
+}
+
 static const struct {
-	const char *path; /* behind the prefix; a slash may follow */
+	const char *path; /* behind the prefix, or, on --admin, all of it; a slash may follow */
+	bool admin;
 	void (*answer)(struct server *, struct conn *, const struct http_request *);
-} routes[] = {{"/events", request_events}, {"/stats", request_stats}, {NULL, NULL}};
+} routes[] = {{"/events", false, request_events}, {"/stats", false, request_stats}, {"/metrics", true, request_metrics},
+	{"/livez", true, request_livez}, {"/readyz", true, request_readyz}, {NULL, false, NULL}};
 
 enum { ROUTE_UNKNOWN = -2 }; /* there was no memory to find out */
 
 /* The route of a path: an index of routes, of its last row if there is none; -1 for a bad escape; or ROUTE_UNKNOWN. */
-static int request_route(struct server *s, struct span path)
+static int request_route(struct server *s, bool admin, struct span path)
 {
-	size_t prefix = strlen(s->opt.prefix);
+	size_t prefix = admin ? 0 : strlen(s->opt.prefix);
 	struct span rest;
 	int i = 0;
 
@@ -7175,7 +7806,7 @@ static int request_route(struct server *s, struct span path)
 		rest = span_from(rest, prefix);
 	if (rest.n > 1 && rest.p[rest.n - 1] == '/')
 		rest.n--;
-	while (routes[i].path != NULL && !span_is(rest, routes[i].path))
+	while (routes[i].path != NULL && (routes[i].admin != admin || !span_is(rest, routes[i].path)))
 		i++;
 	return i;
 }
@@ -7185,7 +7816,7 @@ static void conn_request(struct server *s, struct conn *c, struct span head)
 {
 	struct http_request r;
 	enum refusal why = http_parse(head, &r);
-	int route = why == REFUSE_NONE && !span_is(r.path, "*") ? request_route(s, r.path) : 0;
+	int route = why == REFUSE_NONE && !span_is(r.path, "*") ? request_route(s, c->admin, r.path) : 0;
 
 	if (route == ROUTE_UNKNOWN) { /* a reset makes a browser come back; an answer would have to know what was asked for */
 		conn_dead(s, c, CLOSE_no_memory);
@@ -7377,7 +8008,7 @@ static bool line_timestamp(struct line *l, size_t from)
 static bool line_op(struct line *l, size_t from)
 {
 	return (json_peek(&l->j) == '"' && json_string(&l->j, &l->op) && !l->op.failed)
-		|| json_fail(&l->j, from, "expected revoke, refresh or ping");
+		|| json_fail(&l->j, from, "expected revoke, refresh, status or ping");
 }
 
 static bool line_user(struct line *l, size_t from)
@@ -7449,12 +8080,14 @@ static const char *line_check(const struct line *l)
 		return "an op is not an event: it has only user or sid";
 	if (span_is(op, "ping"))
 		return user || sid ? "op: ping has no user and no sid" : NULL;
+	if (span_is(op, "status"))
+		return user || sid ? "op: status has no user and no sid" : NULL;
 	if (span_is(op, "revoke"))
 		return user == sid ? "op: revoke needs a user or a sid" : NULL;
 	if (span_is(op, "refresh"))
 		return !user || sid ? "op: refresh needs a user"
 			: l->s->opt.auth_url[0] == '\0' ? "op: refresh asks Django again, and there is no --auth-url" : NULL;
-	return "op: expected revoke, refresh or ping";
+	return "op: expected revoke, refresh, status or ping";
 }
 
 static void ack_ok(struct buf *ack, struct event_id id, uint32_t matched)
@@ -7537,24 +8170,34 @@ static uint32_t line_refresh(struct server *s, const struct line *l)
 	return user_refresh(s, user_find(s, buf_view(&l->user)));
 }
 
-/* revoke, refresh or ping. A sid may be the key of Django's session, so it is not logged. */
+/* A sid may be the key of Django's session, so it is not logged. */
+static void operate_log(struct server *s, const struct line *l, uint32_t matched)
+{
+	struct buf *b = log_begin(s, LOG_INFO, span_is(buf_view(&l->op), "revoke") ? "revoke" : "refresh");
+
+	if (l->user.len > 0)
+		log_span(b, "user", buf_view(&l->user));
+	else
+		log_text(b, "by", "sid");
+	log_number(b, "matched", matched);
+	log_end(s);
+}
+
+/* revoke, refresh, status or ping. */
 static void line_operate(struct server *s, const struct line *l, struct buf *ack)
 {
 	struct span op = buf_view(&l->op);
-	bool ping = span_is(op, "ping");
-	uint32_t matched = ping ? s->streams.count : span_is(op, "revoke") ? line_revoke(s, l) : line_refresh(s, l);
+	uint32_t matched;
 
-	if (!ping) {
-		struct buf *b = log_begin(s, LOG_INFO, span_is(op, "revoke") ? "revoke" : "refresh");
-
-		if (l->user.len > 0)
-			log_span(b, "user", buf_view(&l->user));
-		else
-			log_text(b, "by", "sid");
-		log_number(b, "matched", matched);
-		log_end(s);
+	if (span_is(op, "status")) {
+		status_write(s, ack);
+	} else if (span_is(op, "ping")) {
+		ack_ok(ack, s->ring.newest, s->streams.count);
+	} else {
+		matched = span_is(op, "revoke") ? line_revoke(s, l) : line_refresh(s, l);
+		operate_log(s, l, matched);
+		ack_ok(ack, s->ring.newest, matched);
 	}
-	ack_ok(ack, s->ring.newest, matched);
 }
 
 void datagram_line(struct server *s, struct span text, struct buf *ack)
@@ -7704,6 +8347,7 @@ static void intake_receive(struct server *s)
 			.msg_iov = &in->iov[i], .msg_iovlen = 1};
 	}
 	n = s->sys->recvmmsg(s->datagrams.fd, in->messages, INTAKE_BATCH);
+	in->taken_us = clock_us(s, CLOCK_MONOTONIC, s->now_us);
 	in->have = n > 0 ? n : 0;
 	in->next = in->answered = 0;
 	in->readable = n == INTAKE_BATCH || (n < 0 && (errno == EINTR || errno == ENOMEM || errno == ENOBUFS));
@@ -7723,10 +8367,12 @@ static void intake_take(struct server *s)
 		&& s->ring.end - from < s->ring.size / 4 && s->ring.end - from < TURN_BYTES; i++) {
 		if (!deliver_keeps_up(s)) {
 			s->count.held++;
-			return;
+			break;
 		}
 		intake_line(s);
+		in->moved_ms = s->now_ms;
 	}
+	latency_mark(s, in->taken_us);
 }
 
 /* Takes events in, into the journal, and then answers. While the answers wait for the disk nothing else is taken in. */
@@ -7749,14 +8395,6 @@ static void intake_turn(struct server *s)
 	}
 	if (!in->waiting)
 		intake_answer(s, state == JOURNAL_STORED);
-}
-
-/* Is everything taken in, and answered? */
-static bool intake_done(const struct server *s)
-{
-	const struct intake *in = &s->intake;
-
-	return in->next == in->have && in->answered == in->next && !in->readable;
 }
 
 /* ============================================================================================
@@ -7903,8 +8541,8 @@ static void clock_read(struct server *s)
 {
 	struct timespec t;
 
-	if (s->sys->clock_gettime(CLOCK_MONOTONIC, &t) == 0)
-		s->now_ms = (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+	s->now_us = clock_us(s, CLOCK_MONOTONIC, s->now_us);
+	s->now_ms = s->now_us / 1000;
 	if (s->sys->clock_gettime(CLOCK_REALTIME, &t) == 0)
 		s->wall_ms = (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
@@ -7995,7 +8633,7 @@ static bool epoll_add(struct server *s, int fd, uint32_t events)
 }
 
 /* Opens one --listen. IPv6 addresses take IPv6 only, but for ":PORT", which takes both. */
-static bool listener_open(struct server *s, struct listener *l, const char *text, struct buf *error)
+static bool listener_open(struct server *s, struct listener *l, const char *flag, const char *text, struct buf *error)
 {
 	struct sockaddr_storage address;
 	socklen_t bytes;
@@ -8009,23 +8647,24 @@ static bool listener_open(struct server *s, struct listener *l, const char *text
 		char every[32] = "0.0.0.0";
 
 		strncat(every, text, sizeof every - 8);
-		return listener_open(s, l, every, error);
+		return listener_open(s, l, flag, every, error);
 	}
 	if (l->fd < 0)
-		return error_line(error, "--listen", text, "cannot open a socket", errno);
+		return error_line(error, flag, text, "cannot open a socket", errno);
 	listener_tune(s, l->fd, tcp);
 	if (address.ss_family == AF_INET6)
 		s->sys->setsockopt(l->fd, IPPROTO_IPV6, IPV6_V6ONLY, &only6, sizeof only6);
 	if (!tcp) {
-		if (!socket_bind_path(s, l, (struct sockaddr_un *)(void *)&address, SOCK_STREAM, "--listen", error))
+		if (!socket_bind_path(s, l, (struct sockaddr_un *)(void *)&address, SOCK_STREAM, flag, error))
 			return false;
 		l->path = text + 5;
+		l->local = true;
 	} else if (s->sys->bind(l->fd, (struct sockaddr *)&address, bytes) < 0) {
-		return error_line(error, "--listen", text, errno == EADDRINUSE
+		return error_line(error, flag, text, errno == EADDRINUSE
 			? "another program is listening there" : "cannot bind", errno);
 	}
 	if (s->sys->listen(l->fd, BACKLOG) < 0 || !epoll_add(s, l->fd, EPOLLIN))
-		return error_line(error, "--listen", text, "cannot listen", errno);
+		return error_line(error, flag, text, "cannot listen", errno);
 	return true;
 }
 
@@ -8041,6 +8680,7 @@ static bool datagrams_open(struct server *s, struct buf *error)
 	if (!socket_bind_path(s, l, &address, SOCK_DGRAM, "--socket", error))
 		return false;
 	l->path = s->opt.socket;
+	l->local = true;
 	return epoll_add(s, l->fd, EPOLLIN | EPOLLET) || error_line(error, "--socket", s->opt.socket, "cannot poll", errno);
 }
 
@@ -8056,20 +8696,26 @@ static void listener_close(struct server *s, struct listener *l)
 	*l = (struct listener){.fd = -1};
 }
 
-void listener_address(struct server *s, int i, struct buf *b)
+void listener_address(const struct listener *l, struct buf *b)
 {
 	struct sockaddr_storage address = {0};
 	struct sockaddr_in *four = (struct sockaddr_in *)(void *)&address;
 	struct sockaddr_in6 *six = (struct sockaddr_in6 *)(void *)&address;
-	socklen_t bytes = sizeof address;
+	struct sockaddr_un *local = (struct sockaddr_un *)(void *)&address;
+	socklen_t bytes = sizeof address - 1;
 	char text[INET6_ADDRSTRLEN] = "?";
 
-	if (s->listeners[i].path != NULL) {
+	if (l->path != NULL) { /* it may have been bound to another one, and moved there */
 		buf_text(b, "unix:");
-		buf_text(b, s->listeners[i].path);
+		buf_text(b, l->path);
 		return;
 	}
-	getsockname(s->listeners[i].fd, (struct sockaddr *)&address, &bytes);
+	getsockname(l->fd, (struct sockaddr *)&address, &bytes);
+	if (address.ss_family == AF_UNIX) {
+		buf_text(b, local->sun_path[0] == '\0' ? "unix:@" : "unix:");
+		buf_text(b, local->sun_path + (local->sun_path[0] == '\0'));
+		return;
+	}
 	if (address.ss_family == AF_INET6) {
 		buf_byte(b, '[');
 		buf_text(b, inet_ntop(AF_INET6, &six->sin6_addr, text, sizeof text));
@@ -8081,22 +8727,111 @@ void listener_address(struct server *s, int i, struct buf *b)
 	buf_number(b, ntohs(address.ss_family == AF_INET6 ? six->sin6_port : four->sin_port));
 }
 
+static void listener_log(struct server *s, const struct listener *l, const char *key, const char *by)
+{
+	struct buf *b = log_begin(s, LOG_INFO, "listening");
+
+	buf_byte(b, ' ');
+	buf_text(b, key);
+	buf_byte(b, '=');
+	listener_address(l, b);
+	if (by != NULL)
+		log_text(b, "by", by);
+	log_end(s);
+}
+
+/* What is this descriptor for, that was passed? NULL, or the listener that it becomes. */
+static struct listener *passed_listener(struct server *s, int fd, struct span name)
+{
+	struct sockaddr_storage address = {0};
+	socklen_t bytes = sizeof address, n = sizeof(int);
+	int type = 0, listening = 0;
+	bool local;
+	struct listener *l = &s->listeners[s->listener_count];
+
+	if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &n) < 0 || getsockname(fd, (struct sockaddr *)&address, &bytes) < 0)
+		return NULL;
+	n = sizeof listening;
+	getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &n);
+	local = address.ss_family == AF_UNIX;
+	if (type == SOCK_DGRAM && local && s->datagrams.fd < 0)
+		l = &s->datagrams;
+	else if (type == SOCK_STREAM && listening && (local || address.ss_family == AF_INET || address.ss_family == AF_INET6)
+		&& s->listener_count < 2 * MAX_LISTEN)
+		s->listener_count++;
+	else
+		return NULL;
+	*l = (struct listener){.fd = fd, .local = local, .admin = span_is(name, "admin")};
+	return l;
+}
+
+bool passed_take(struct server *s, struct buf *error)
+{
+	struct span names = span_of(s->manager.names != NULL ? s->manager.names : "");
+
+	for (int fd = PASSED_FIRST; fd < PASSED_FIRST + s->manager.passed; fd++) {
+		struct span name = span_cut(&names, ':');
+		struct listener *l = passed_listener(s, fd, name);
+		bool events = l == &s->datagrams;
+
+		if (l == NULL) {
+			buf_text(error, "LISTEN_FDS: descriptor ");
+			buf_number(error, fd);
+			if (name.n > 0) {
+				buf_text(error, ", named ");
+				buf_span(error, name);
+				buf_byte(error, ',');
+			}
+			buf_text(error, " is neither a listening stream socket (ListenStream=) nor the first Unix datagram socket"
+				" (ListenDatagram=)");
+			return false;
+		}
+		fcntl(fd, F_SETFD, FD_CLOEXEC);
+		fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
+		if (!events)
+			listener_tune(s, fd, !l->local);
+		if (!epoll_add(s, fd, events ? EPOLLIN | EPOLLET : EPOLLIN))
+			return error_line(error, "LISTEN_FDS", "", "cannot poll a socket", errno);
+		listener_log(s, l, events ? "socket" : l->admin ? "admin" : "address", "systemd");
+	}
+	return true;
+}
+
+/* Was such a socket passed? Then no option opens one. */
+static bool passed_has(const struct server *s, bool admin)
+{
+	bool any = false;
+
+	for (int i = 0; i < s->listener_count; i++)
+		any |= s->listeners[i].admin == admin;
+	return any;
+}
+
+/* Opens what --listen or --admin name. */
+static bool listeners_open(struct server *s, const struct option_list *list, const char *flag, bool admin, struct buf *error)
+{
+	for (int i = 0; i < list->count; i++) {
+		struct listener *l = &s->listeners[s->listener_count++];
+
+		l->admin = admin;
+		if (!listener_open(s, l, flag, list->items[i], error))
+			return false;
+		listener_log(s, l, admin ? "admin" : "address", NULL);
+	}
+	return true;
+}
+
 bool server_listen(struct server *s, struct buf *error)
 {
-	for (int i = 0; i < s->opt.listen.count; i++) {
-		struct buf *b;
+	bool streams = passed_has(s, false), admin = passed_has(s, true), events = s->datagrams.fd >= 0;
 
-		if (!listener_open(s, &s->listeners[s->listener_count++], s->opt.listen.items[i], error))
-			return false;
-		b = log_begin(s, LOG_INFO, "listening");
-		buf_text(b, " address=");
-		listener_address(s, i, b);
+	if ((!streams && !listeners_open(s, &s->opt.listen, "--listen", false, error))
+		|| (!admin && !listeners_open(s, &s->opt.admin, "--admin", true, error)) || (!events && !datagrams_open(s, error)))
+		return false;
+	if (!events) {
+		log_text(log_begin(s, LOG_INFO, "listening"), "socket", s->opt.socket);
 		log_end(s);
 	}
-	if (!datagrams_open(s, error))
-		return false;
-	log_text(log_begin(s, LOG_INFO, "listening"), "socket", s->opt.socket);
-	log_end(s);
 	s->spare = s->sys->open("/dev/null", O_RDONLY);
 	return true;
 }
@@ -8118,7 +8853,7 @@ static bool accept_shed(struct server *s, struct listener *l)
 	int error = errno, fd;
 
 	accept_failed(s, error);
-	if (s->spare < 0 || (error != EMFILE && error != ENFILE))
+	if (s->spare < 0 || l->admin || (error != EMFILE && error != ENFILE))
 		return false;
 	s->sys->close(s->spare);
 	fd = s->sys->accept4(l->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
@@ -8164,9 +8899,9 @@ static void accept_turn(struct server *s, struct listener *l)
 			s->sys->close(fd);
 			continue;
 		}
-		if (l->path != NULL) /* TCP connections inherit it from their listener */
+		if (l->local) /* TCP connections inherit it from their listener */
 			s->sys->setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &buffer, sizeof buffer);
-		c = conn_open(s, fd);
+		c = conn_open(s, fd, l->admin);
 		if (c->state == CONN_DEAD)
 			refusal_log(s, c, REFUSE_too_many_from_address, 0);
 	}
@@ -8317,9 +9052,9 @@ bool server_init(struct server *s, const struct options *o, const struct sys *sy
 	memset(s, 0, sizeof *s);
 	s->opt = *o;
 	s->sys = sys;
-	s->epoll = s->signals = s->spare = s->datagrams.fd = -1;
+	s->epoll = s->signals = s->spare = s->datagrams.fd = s->manager.fd = -1;
 	s->journal.directory = s->journal.file = s->journal.retired = s->journal.syncer = -1;
-	for (int i = 0; i < MAX_LISTEN; i++)
+	for (int i = 0; i < 2 * MAX_LISTEN; i++)
 		s->listeners[i].fd = -1;
 	s->log.fd = STDERR_FILENO;
 	s->log.line = buf_fixed(s->log.bytes, sizeof s->log.bytes);
@@ -8340,7 +9075,8 @@ bool server_init(struct server *s, const struct options *o, const struct sys *sy
 	for (int i = 0; i < MAX_LINKS; i++)
 		s->links[i].fd = -1;
 	clock_read(s);
-	s->next_tick_ms = s->now_ms;
+	s->next_tick_ms = s->started_ms = s->now_ms;
+	s->started_wall_ms = s->wall_ms;
 	if (getrandom(s->hash_key, sizeof s->hash_key, 0) != sizeof s->hash_key
 		|| getrandom(seal, sizeof seal, 0) != sizeof seal
 		|| getrandom(&s->random, sizeof s->random, 0) != sizeof s->random) {
@@ -8372,7 +9108,7 @@ void server_free(struct server *s)
 	for (int i = 0; i < s->listener_count; i++)
 		listener_close(s, &s->listeners[i]);
 	listener_close(s, &s->datagrams);
-	for (int *fd = (int[]){s->epoll, s->signals, s->spare, -2}; *fd != -2; fd++)
+	for (int *fd = (int[]){s->epoll, s->signals, s->spare, s->manager.fd, -2}; *fd != -2; fd++)
 		if (*fd >= 0)
 			s->sys->close(*fd);
 	buf_free(&s->scratch);
@@ -8395,9 +9131,11 @@ static void server_drain(struct server *s)
 	s->intake.readable = true; /* what is in the socket was accepted: it is taken in first */
 	log_number(log_begin(s, LOG_INFO, "draining"), "streams", s->streams.count);
 	log_end(s);
+	manager_stopping(s);
 	questions_drain(s);
 	for (int i = 0; i < s->listener_count; i++)
-		listener_close(s, &s->listeners[i]);
+		if (!s->listeners[i].admin)
+			listener_close(s, &s->listeners[i]);
 }
 
 static void drain_turn(struct server *s)
@@ -8417,7 +9155,7 @@ static void drain_turn(struct server *s)
 				conn_dead(s, c, CLOSE_shutdown);
 		}
 	}
-	if ((s->datagrams.fd < 0 && s->open.count == 0) || s->now_ms >= s->drain_until_ms)
+	if ((s->datagrams.fd < 0 && s->open.count == s->admins) || s->now_ms >= s->drain_until_ms)
 		s->stop = true;
 }
 
@@ -8470,12 +9208,15 @@ static void signals_turn(struct server *s)
 	struct signalfd_siginfo info;
 
 	while (s->sys->read(s->signals, &info, sizeof info) == (ssize_t)sizeof info) {
-		if (info.ssi_signo == SIGHUP)
+		if (info.ssi_signo == SIGHUP) {
+			manager_reloading(s);
 			authorities_reload(s);
-		else if (info.ssi_signo == SIGUSR1)
+			manager_state(s, "READY=1\n");
+		} else if (info.ssi_signo == SIGUSR1) {
 			log_reopen(s);
-		else
+		} else {
 			server_drain(s);
+		}
 	}
 }
 
@@ -8486,6 +9227,8 @@ static void server_event(struct server *s, int fd, uint32_t events)
 		return;
 	}
 	if (fd == s->datagrams.fd) {
+		if (intake_done(s))
+			s->intake.moved_ms = s->now_ms;
 		s->intake.readable = true;
 		return;
 	}
@@ -8519,7 +9262,7 @@ void server_turn(struct server *s, int wait_ms)
 	bool lines = !s->intake.waiting && (s->intake.next < s->intake.have || s->intake.readable);
 	bool busy = s->dirty.count > 0 || s->catching.count > 0 || s->unread.count > 0 || questions_wait(s)
 		|| journal_waits(s) || (lines && deliver_keeps_up(s));
-	int64_t tick_ms = s->next_tick_ms - s->now_ms;
+	int64_t tick_ms = s->next_tick_ms - s->now_ms, began_us;
 	int n;
 
 	if (busy)
@@ -8528,8 +9271,11 @@ void server_turn(struct server *s, int wait_ms)
 		wait_ms = HELD_MS;
 	else if (server_needs_ticks(s) && (wait_ms < 0 || wait_ms > tick_ms))
 		wait_ms = tick_ms > 0 ? (int)tick_ms : 0;
+	if (s->manager.period_ms > 0 && (wait_ms < 0 || wait_ms > s->manager.due_ms - s->now_ms))
+		wait_ms = s->manager.due_ms > s->now_ms ? (int)(s->manager.due_ms - s->now_ms) : 0;
 	n = s->sys->epoll_wait(s->epoll, events, sizeof events / sizeof events[0], wait_ms);
 	clock_read(s);
+	began_us = s->now_us;
 	for (int i = 0; i < n; i++)
 		server_event(s, events[i].data.fd, events[i].events);
 	questions_turn(s);
@@ -8541,10 +9287,12 @@ void server_turn(struct server *s, int wait_ms)
 	deliver_slice(s);
 	if (s->now_ms >= s->next_tick_ms)
 		tick(s);
+	manager_turn(s);
 	if (s->draining)
 		drain_turn(s);
 	conn_reap(s);
 	log_flush(s);
+	s->busy_us += (uint64_t)(clock_us(s, CLOCK_MONOTONIC, began_us) - began_us);
 }
 
 /* ---- what only the process needs --------------------------------------------------------------- */
@@ -8617,6 +9365,39 @@ static bool signals_open(struct server *s)
 	s->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 	s->epoll = epoll_create1(EPOLL_CLOEXEC);
 	return s->signals >= 0 && s->epoll >= 0 && epoll_add(s, s->signals, EPOLLIN);
+}
+
+/* A variable that is a number from 1 on; 0 if it is anything else, or not there. */
+static int64_t environment_number(const char *name)
+{
+	const char *text = getenv(name);
+	int64_t n;
+
+	return text != NULL && option_number(TYPE_COUNT, text, &n) ? n : 0;
+}
+
+/* Who started this, as it says in the environment: sd_listen_fds(3), sd_notify(3), sd_watchdog_enabled(3). */
+static void manager_open(struct server *s)
+{
+	struct manager *m = &s->manager;
+	const char *path = getenv("NOTIFY_SOCKET");
+	int64_t passed = environment_number("LISTEN_FDS"), watchdog_ms = environment_number("WATCHDOG_USEC") / 1000;
+
+	if (environment_number("LISTEN_PID") == getpid() && passed < INT_MAX / 2) {
+		m->passed = (int)passed;
+		m->names = getenv("LISTEN_FDNAMES");
+	}
+	if (path == NULL || (path[0] != '/' && path[0] != '@') || strlen(path) >= sizeof m->address.sun_path)
+		return;
+	m->address.sun_family = AF_UNIX;
+	m->address_bytes = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + strlen(path));
+	memcpy(m->address.sun_path, path, strlen(path));
+	if (path[0] == '@')
+		m->address.sun_path[0] = '\0';
+	m->fd = s->sys->socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	m->watchdog = watchdog_ms > 0 && (getenv("WATCHDOG_PID") == NULL || environment_number("WATCHDOG_PID") == getpid());
+	m->period_ms = m->watchdog && watchdog_ms / 2 < MANAGER_MS ? watchdog_ms / 2 + (watchdog_ms < 2) : MANAGER_MS;
+	m->due_ms = s->now_ms + m->period_ms;
 }
 
 /* The thread that waits for the disk. It knows nothing but the descriptors that it is sent, and answers with an errno. */
@@ -8799,6 +9580,7 @@ static void sandbox_enter(struct server *s)
 static int server_run(struct server *s, struct buf *error)
 {
 	pthread_t syncer;
+	int status;
 
 	if (!user_become(&s->opt, error) || !log_open(s, error))
 		return fail("", error, 2);
@@ -8812,9 +9594,11 @@ static int server_run(struct server *s, struct buf *error)
 		buf_text(error, strerror(errno));
 		return fail("cannot start a thread: ", error, 1);
 	}
-	if (!server_listen(s, error)) {
+	manager_open(s);
+	status = !passed_take(s, error) ? 2 : !server_listen(s, error) ? 1 : 0;
+	if (status != 0) {
 		syncer_stop(s, syncer);
-		return fail("", error, 1);
+		return fail("", error, status);
 	}
 	if (s->opt.max_connections > s->conns_soft) {
 		log_text(log_begin(s, LOG_WARNING, "max_connections_lowered"), "why", "the file limit (ulimit -n) allows no more");
@@ -8828,6 +9612,7 @@ static int server_run(struct server *s, struct buf *error)
 	sandbox_enter(s);
 	log_number(log_begin(s, LOG_INFO, "ready"), "max_connections", s->conns_soft);
 	log_end(s);
+	manager_state(s, "READY=1\n");
 	while (!s->stop)
 		server_turn(s, -1);
 	for (uint32_t i = 0; (i = set_next(&s->streams, i)) != SET_END; i++)
@@ -8838,6 +9623,74 @@ static int server_run(struct server *s, struct buf *error)
 	log_end(s);
 	log_flush(s);
 	return 0;
+}
+
+/* Why no status can be had of a socket. */
+static int status_failed(const char *path, int error)
+{
+	char text[512];
+	struct buf b = buf_fixed(text, sizeof text);
+
+	error_line(&b, "--socket", path, error == ENOENT ? "there is no such socket: is sse running, and with this --socket?"
+		: error == ECONNREFUSED ? "no sse is listening there"
+		: error == EACCES ? "not allowed: ask as root, or as one of the group that the socket belongs to"
+		: error == EAGAIN ? "sse takes no datagrams now: its queue is full"
+		: error == ETIMEDOUT ? "no answer within 5 s"
+		: error == EPROTO ? "what answers there is no sse that knows {\"op\":\"status\"}" : strerror(error), 0);
+	return fail("", &b, 1);
+}
+
+/* Asks the sse that runs. An errno, 0: it has answered. */
+static int status_ask(int fd, const char *path, struct status *now)
+{
+	static const char question[] = "{\"op\":\"status\"}";
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	struct pollfd answer = {.fd = fd, .events = POLLIN};
+	char text[8192];
+	ssize_t n;
+
+	memcpy(address.sun_path, path, strlen(path));
+	while (recv(fd, text, sizeof text, MSG_DONTWAIT) >= 0)
+		; /* an answer that came too late */
+	if (sendto(fd, question, sizeof question - 1, MSG_DONTWAIT, (struct sockaddr *)&address, sizeof address) < 0)
+		return errno;
+	if (poll(&answer, 1, STATUS_PATIENCE_MS) != 1)
+		return ETIMEDOUT;
+	n = recv(fd, text, sizeof text, MSG_DONTWAIT);
+	return n > 0 && status_read((struct span){text, (size_t)n}, now) ? 0 : EPROTO;
+}
+
+/* sse --status, and --watch: again and again, on a terminal in place of what it showed before. */
+static int status_run(const struct options *o)
+{
+	const struct sockaddr anybody = {.sa_family = AF_UNIX};
+	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0), error = 0, said = 0;
+	struct status before, now;
+	struct buf b = buf_growable();
+	bool printed;
+
+	/* Bound to a name of the kernel's choice (unix(7), autobind): that is where the answer goes. */
+	if (fd < 0 || bind(fd, &anybody, sizeof anybody.sa_family) < 0)
+		return status_failed(o->socket, errno);
+	do {
+		error = status_ask(fd, o->socket, &before);
+		if (error == 0 || o->watch)
+			poll(NULL, 0, 1000);
+		if (error == 0)
+			error = status_ask(fd, o->socket, &now);
+		buf_clear(&b);
+		if (error == 0 && o->watch && isatty(STDOUT_FILENO))
+			buf_text(&b, "\x1b[H\x1b[2J");
+		if (error == 0)
+			status_show(&before, &now, &b);
+		printed = print(STDOUT_FILENO, buf_view(&b));
+		if (error != 0 && error != said)
+			status_failed(o->socket, error);
+		said = error;
+	} while (o->watch && printed);
+	close(fd);
+	buf_free(&b);
+	return error == 0 && printed ? 0 : 1;
 }
 
 /* For --check-config, while another sse may be using the directory. */
@@ -8871,6 +9724,8 @@ int main(int argc, char **argv)
 		status = print(STDOUT_FILENO, span_of("sse " SSE_VERSION "\n")) ? 0 : 1;
 	} else if (!good) {
 		status = fail("", &error, 2);
+	} else if (options.status) {
+		status = status_run(&options);
 	} else {
 		if (!server_init(&server, &options, &sys_linux, descriptors(&options), &error))
 			status = fail("", &error, 2);

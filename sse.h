@@ -394,6 +394,8 @@ size_t sse_chunk(struct buf *b, struct span body);
 		"SCHEME://HOST[:PORT] whose pages may listen (no slash behind it), or *; repeatable") \
 	X(PREFIX, prefix, "prefix", "/api/v1/sse", 0, 1024, "PATH", \
 		"what stands before /events/ and /stats/") \
+	X(ADDRESSES, admin, "admin", "", 0, 0, "ADDR", \
+		"the operator's own listener: /metrics, /livez, /readyz, for whoever reaches it; repeatable") \
 	X(TEXT, log_file, "log-file", "", 0, 4095, "PATH", \
 		"append the audit log here, not to stderr; opened anew on SIGUSR1") \
 	X(TEXT, user, "user", "", 0, 64, "NAME", \
@@ -473,7 +475,7 @@ struct options {
 	OPTIONS(X)
 #undef X
 	char *file_text; /* the configuration file: values from it point in here */
-	bool help, version, check_config;
+	bool help, version, check_config, status, watch;
 };
 
 /*
@@ -817,6 +819,7 @@ struct conn {
 	bool asked : 1;      /* had an answer already: may wait for --idle-timeout */
 	bool proxied : 1;    /* it comes from a --trusted-proxy */
 	bool paced : 1;      /* its request was counted against --requests-per-address */
+	bool admin : 1;      /* the operator's: it came by --admin, and no limit is its */
 	uint32_t serial;     /* its name in the log */
 	uint32_t since_ms;   /* of the last progress: bytes written, a state entered, blocked */
 	uint32_t opened_ds;  /* when the stream began, in tenths of a second */
@@ -979,6 +982,48 @@ struct sys {
 };
 extern const struct sys sys_linux;
 
+/*
+ * What {"op":"status"} is answered with, and sse --status shows: whole numbers, counted since the start unless the name
+ * says otherwise.
+ */
+#define STATUS_NUMBERS(X) \
+	X(pid) X(uptime_ms) X(draining) X(held_ms) /* how long datagrams have waited for streams to be written */ \
+	X(connections) X(connections_max) X(streams) X(users) X(behind) X(dirty) /* streams with events to be written */ \
+	X(datagrams) X(events) X(bad_lines) X(acks_lost) X(deliveries) X(sent_bytes) \
+	X(slow) X(stalled) X(revoked) X(refused) X(replayed) X(resynced) \
+	X(auth) /* 0 off, 1 ok, 2 failing; so is journal */ X(auth_waiting) X(auth_questions) X(auth_failures) \
+	X(journal) X(journal_segments) X(journal_errors) X(not_stored) \
+	X(history_events) X(history_oldest_ms) /* unix time; 0: there is none */ X(newest_ms) /* of the newest id */ \
+	X(busy_us) X(memory_bytes) X(files) X(files_max) X(log_lines_dropped)
+struct status {
+	char version[32];
+#define X(name) int64_t name;
+	STATUS_NUMBERS(X)
+#undef X
+};
+/* The JSON of an answer to {"op":"status"}, into *status: false for any other text. Members it does not know are passed
+ * over, those that are missing are 0: another version may be running. */
+bool status_read(struct span json, struct status *status);
+/* The text of sse --status: what is now, and since `before`, which is of the same program and earlier. */
+void status_show(const struct status *before, const struct status *now, struct buf *b);
+
+/*
+ * What started the program, if it wants to hear from it (sd_notify(3)) and passes sockets (sd_listen_fds(3)).
+ */
+struct manager {
+	int fd;            /* a socket to tell it by; -1: it does not want to hear */
+	struct sockaddr_un address;
+	socklen_t address_bytes;
+	bool failing;      /* the last message could not be sent: said once */
+	bool watchdog;     /* it waits for a sign of life ... */
+	int64_t period_ms; /* ... so often; 0: nothing is due, ever */
+	int64_t due_ms;
+	uint64_t events;   /* counters.events when it was told last, at told_ms */
+	int64_t told_ms;
+	int passed;        /* sockets, from descriptor 3 on ... */
+	const char *names; /* ... and their names, with colons between; NULL: none */
+};
+
 /* ---- the server --------------------------------------------------------------------------------------- */
 
 enum log_level { LOG_ERROR, LOG_WARNING, LOG_INFO };
@@ -1028,6 +1073,8 @@ struct intake {
 	bool readable; /* the socket may hold more */
 	bool waiting;  /* its answers wait for the disk */
 	int have, next;
+	int64_t taken_us; /* when these datagrams were taken from the socket */
+	int64_t moved_ms; /* when the last of them was read, or there was none */
 	size_t at;      /* in datagram `next` ... */
 	uint32_t lines; /* ... of which so many were not blank */
 	char *bytes;
@@ -1045,9 +1092,40 @@ struct intake {
 struct listener {
 	int fd;
 	bool resting;     /* accept failed for want of descriptors: not polled until the next tick */
-	const char *path; /* of a Unix socket, else NULL; dev and ino: remove only what is ours */
+	bool local;       /* a Unix socket */
+	bool admin;       /* the operator's */
+	const char *path; /* of a Unix socket that this program made, else NULL; dev and ino: remove only what is ours */
 	dev_t dev;
 	ino_t ino;
+};
+
+/* Upper bounds of a histogram's buckets: microseconds, and as Prometheus writes them. */
+#define LATENCY_BOUNDS(X) \
+	X(500, "0.0005") X(1000, "0.001") X(2500, "0.0025") X(5000, "0.005") X(10000, "0.01") X(25000, "0.025") \
+	X(50000, "0.05") X(100000, "0.1") X(250000, "0.25") X(500000, "0.5") X(1000000, "1") X(2500000, "2.5") \
+	X(5000000, "5") X(10000000, "10") X(INT64_MAX, "+Inf")
+
+enum {
+#define X(bound, text) + 1
+	LATENCY_BUCKETS = LATENCY_BOUNDS(X),
+#undef X
+	LATENCY_MARKS = 64
+};
+
+/*
+ * From when an event was taken in until it was written to the last stream that could take it. Events that were taken
+ * in together have one mark; where there are more marks than room, the last one counts for those behind it.
+ */
+struct latency {
+	struct {
+		uint32_t end;     /* number behind the last of its events */
+		int64_t taken_us; /* monotonic */
+	} marks[LATENCY_MARKS];
+	uint32_t mark_count;
+	uint32_t counted;     /* the events before this number were */
+	uint32_t pass;        /* those before this one were there when the pass over the dirty ones began */
+	uint64_t buckets[LATENCY_BUCKETS];
+	uint64_t sum_us;
 };
 
 struct counters {
@@ -1065,18 +1143,24 @@ struct counters {
 struct server {
 	struct options opt;
 	const struct sys *sys;
-	int64_t now_ms;  /* monotonic, read once a turn */
+	int64_t now_us;  /* monotonic, read once a turn; */
+	int64_t now_ms;  /* so is this, and */
 	int64_t wall_ms; /* unix time */
+	int64_t started_ms, started_wall_ms;
 	struct counters count;
+	struct latency latency;
+	uint64_t busy_us; /* of all turns, without waiting */
 	struct log log;
 
 	int epoll, signals;
 	int spare; /* a descriptor held back, so that a client can be told there are none */
-	struct listener listeners[MAX_LISTEN];
+	struct listener listeners[2 * MAX_LISTEN]; /* of --listen, and of --admin */
 	int listener_count;
 	struct listener datagrams; /* the socket events come in by */
 	bool draining, stop;
 	int64_t drain_until_ms;
+
+	struct manager manager;
 
 	struct ring ring;
 	struct journal journal;
@@ -1085,6 +1169,7 @@ struct server {
 	struct conn *conns;
 	uint32_t conns_max;  /* length of the array and of every set of connections */
 	uint32_t conns_soft; /* more than so many open: overload */
+	uint32_t admins;     /* of them the operator's */
 	uint32_t serial;
 	struct set open;     /* every state but CONN_FREE */
 	struct set streams;
@@ -1183,8 +1268,8 @@ bool ticket_keys_load(struct server *s, struct buf *error);
 bool auth_key_load(struct server *s, struct buf *error);
 /* Reads --token-file again. False, with a line in error and nothing changed, if it has a mistake. */
 bool tokens_load(struct server *s, struct buf *error);
-/* A new connection with this descriptor, and bytes that came in on it. */
-struct conn *conn_open(struct server *s, int fd);
+/* A new connection with this descriptor, the operator's or not, and bytes that came in on it. */
+struct conn *conn_open(struct server *s, int fd, bool admin);
 void conn_feed(struct server *s, struct conn *c, const char *bytes, size_t n);
 /* What epoll says of it: EPOLLIN, EPOLLOUT, ... */
 void conn_event(struct server *s, struct conn *c, uint32_t events);
@@ -1204,11 +1289,18 @@ bool journal_open(struct server *s, struct buf *error);
 void journal_synced(struct server *s);
 /* The end: what is not written yet is, and where it stops is marked. Waits for the disk. */
 void journal_close(struct server *s);
-/* Opens the sockets; false with a line in error. */
+/*
+ * Takes the sockets that the service manager passes: a Unix datagram socket, for events; listening stream sockets, the
+ * operator's if they are named admin. False with a line in error if there is any other.
+ */
+bool passed_take(struct server *s, struct buf *error);
+/* Opens the sockets, but for a kind of which one was passed; false with a line in error. */
 bool server_listen(struct server *s, struct buf *error);
 /* One turn of the loop: waits at most wait_ms, less if there is work. */
 void server_turn(struct server *s, int wait_ms);
-/* The address listener i is bound to, "127.0.0.1:8090". */
-void listener_address(struct server *s, int i, struct buf *b);
+/* The address a listener is bound to, "127.0.0.1:8090" or "unix:/run/sse/http.sock". */
+void listener_address(const struct listener *l, struct buf *b);
+/* What --admin has at /metrics: Prometheus's text format 0.0.4. */
+void metrics_write(struct server *s, struct buf *b);
 
 #endif

@@ -1220,9 +1220,9 @@ static const struct bad_row {
 	{"D8 timestamp is negative", SIZED("{\"timestamp\":^-1}"), "timestamp: expected a whole number, 0 to 2^53"},
 	{"D8 timestamp is 1.5", SIZED("{\"timestamp\":^1.5}"), "timestamp: expected a whole number, 0 to 2^53"},
 	{"D8 timestamp is 2^64", SIZED("{\"timestamp\":^18446744073709551616}"), "timestamp: expected a whole number, 0 to 2^53"},
-	{"D8 op is a number", SIZED("{\"op\":^7}"), "op: expected revoke, refresh or ping"},
-	{"D8 op is unknown", SIZED("{\"op\":\"restart\"}"), "op: expected revoke, refresh or ping"},
-	{"D8 the end of a long op is none", SIZED("{\"op\":^\"" X64 "x\\u0070ing\"}"), "op: expected revoke, refresh or ping"},
+	{"D8 op is a number", SIZED("{\"op\":^7}"), "op: expected revoke, refresh, status or ping"},
+	{"D8 op is unknown", SIZED("{\"op\":\"restart\"}"), "op: expected revoke, refresh, status or ping"},
+	{"D8 the end of a long op is none", SIZED("{\"op\":^\"" X64 "x\\u0070ing\"}"), "op: expected revoke, refresh, status or ping"},
 	{"D8 op and event", SIZED("{\"op\":\"ping\"," OK_EVENT "}"), "an op is not an event: it has only user or sid"},
 	{"D8 ping with a user", SIZED("{\"op\":\"ping\",\"user\":7}"), "op: ping has no user and no sid"},
 	{"D8 revoke of nobody", SIZED("{\"op\":\"revoke\"}"), "op: revoke needs a user or a sid"},
@@ -1349,7 +1349,7 @@ Test(datagrams, several_lines_get_their_acks_in_one_datagram)
 	struct server s = server_start(NULL);
 	struct stream st = stream_open(&s, ANNA);
 	const char *ack = publish(&s, "{" OK_EVENT "}\n{\"op\":\"nothing\"}\n\n  \r\n{\"op\":\"ping\"}\r\n" EVENT("b", "2", ALL) "\n");
-	static const char bad[] = "{\"ok\":false,\"error\":\"op: expected revoke, refresh or ping\",\"at\":0}";
+	static const char bad[] = "{\"ok\":false,\"error\":\"op: expected revoke, refresh, status or ping\",\"at\":0}";
 	long long ms[3], n[3];
 	int matched[3], bytes = 0;
 

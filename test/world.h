@@ -13,7 +13,7 @@
 
 #include <criterion/criterion.h>
 
-enum { WORLD_FDS = 256, WORLD_LISTENER = 7 };
+enum { WORLD_FDS = 256, WORLD_LISTENER = 7, WORLD_MANAGER = 9 };
 
 struct fake_fd {
 	bool open;      /* between client_open and the server's close */
@@ -70,6 +70,9 @@ struct world {
 	struct sync_job sync; /* ... and this is it */
 	int accept_errno;             /* accept4 on WORLD_LISTENER fails with it */
 	int wait_ms;                  /* what the last epoll_wait was allowed to wait */
+	bool admin;                   /* clients come by --admin from now on */
+	struct buf told;              /* what the service manager, by WORLD_MANAGER, was told last; a C string */
+	int tells, manager_errno;     /* how often; telling it fails with it */
 };
 
 extern struct world world; /* one a test: Criterion runs each in a process of its own */

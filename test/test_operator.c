@@ -1,0 +1,361 @@
+/* test_operator.c - what the operator sees: --admin, {"op":"status"}, sse --status, and what systemd is told. */
+#include "world.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char *const tokens = "boss 1 manager\nfore 789 foreman\n";
+
+/* Asks --admin; returns the whole answer. */
+static const char *asks(const char *path)
+{
+	char request[256];
+	int fd;
+
+	world.admin = true;
+	fd = client_open();
+	world.admin = false;
+	snprintf(request, sizeof request, "GET %s HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", path);
+	client_says(fd, request);
+	world_settle();
+	return client_hears(fd);
+}
+
+/* A sample of /metrics; -1: there is none of this name. */
+static double sample(const char *name)
+{
+	const char *page = asks("/metrics");
+	size_t n = strlen(name);
+
+	for (const char *line = page; (line = strchr(line, '\n')) != NULL;)
+		if (strncmp(++line, name, n) == 0 && line[n] == ' ')
+			return strtod(line + n + 1, NULL);
+	return -1;
+}
+
+static void expect_sample(const char *name, double wanted)
+{
+	double got = sample(name);
+
+	cr_expect(got == wanted, "%s is %f, not %f", name, got, wanted);
+}
+
+/* ---- the listener ---- */
+
+Test(operator, its_paths_are_on_its_listener_only)
+{
+	static const char *const paths[] = {"/metrics", "/livez", "/readyz", "/api/v1/sse/metrics", "/api/v1/sse/events",
+		"/api/v1/sse/stats"};
+	static const char *const rows[] = {"/metrics", "/livez", "/readyz", "/readyz/"};
+
+	world_start(tokens, NULL);
+	for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
+		cr_expect(strncmp(asks(rows[i]), "HTTP/1.1 200 ", 13) == 0, "%s", rows[i]);
+	cr_expect_str_eq(strstr(asks("/livez"), "\r\n\r\n"), "\r\n\r\nok\n");
+	for (size_t i = 3; i < sizeof paths / sizeof paths[0]; i++)
+		cr_expect(strncmp(asks(paths[i]), "HTTP/1.1 404 ", 13) == 0, "%s", paths[i]);
+	for (size_t i = 0; i < 4; i++) {
+		int fd = client_open();
+		char request[128];
+
+		snprintf(request, sizeof request, "GET %s HTTP/1.1\r\nHost: a\r\n\r\n", paths[i]);
+		client_says(fd, request);
+		world_settle();
+		cr_expect(strncmp(client_hears(fd), "HTTP/1.1 404 ", 13) == 0, "a browser may not see %s", paths[i]);
+	}
+	world_stop();
+}
+
+/* FAULTS R29 */
+Test(operator, is_answered_in_a_full_house_and_counts_against_no_limit)
+{
+	world_start(tokens, "--max-connections", "2", "--requests-per-address", "1", "--connections-per-address", "1", NULL);
+	for (int i = 0; i < 3; i++)
+		client_open();
+	for (int i = 0; i < 10; i++)
+		cr_expect(strncmp(asks("/livez"), "HTTP/1.1 200 ", 13) == 0);
+	expect_sample("sse_connections_max", 2);
+	expect_sample("sse_refused_total{reason=\"too_many_requests\"}", 0);
+	world_stop();
+}
+
+/* ---- readiness ---- */
+
+/* FAULTS R15 */
+Test(operator, is_not_ready_while_draining)
+{
+	int fd;
+
+	world_start(tokens, NULL);
+	fd = stream_open("boss");
+	client_room(fd, 0);
+	django_says("{\"event\":\"a\",\"data\":1,\"to\":\"all\"}");
+	cr_expect_str_eq(strstr(asks("/readyz"), "\r\n\r\n"), "\r\n\r\nready\njournal off\ndjango off\n");
+	world_raises(SIGTERM);
+	cr_expect(strncmp(asks("/readyz"), "HTTP/1.1 503 ", 13) == 0);
+	cr_expect_str_eq(strstr(asks("/readyz"), "\r\n\r\n"), "\r\n\r\nnot ready: draining\njournal off\ndjango off\n");
+	cr_expect(strncmp(asks("/livez"), "HTTP/1.1 200 ", 13) == 0);
+	expect_sample("sse_draining", 1);
+	world.admin = true;
+	client_open();
+	client_room(fd, SIZE_MAX);
+	client_ends(fd);
+	world_settle();
+	cr_expect(world.server->stop, "an idle connection of the operator's holds nothing up");
+	world_stop();
+}
+
+Test(operator, is_not_ready_while_datagrams_wait)
+{
+	int fd;
+
+	world_start(tokens, NULL);
+	world_pass(60000);
+	cr_expect(strncmp(asks("/readyz"), "HTTP/1.1 200 ", 13) == 0, "no datagram for a minute is no fault");
+	django_queues("{\"event\":\"a\",\"data\":1,\"to\":\"all\"}");
+	world.server->intake.readable = true; /* as epoll would have it */
+	world.server->intake.moved_ms = world.now_ms;
+	for (int i = 0; i < 140; i++) {
+		world.receive_errno = ENOMEM;
+		server_turn(world.server, 0);
+		world.now_ms += 50;
+	}
+	world.admin = true;
+	fd = client_open();
+	world.admin = false;
+	client_says(fd, "GET /readyz HTTP/1.1\r\nHost: a\r\n\r\n");
+	for (int i = 0; i < 3; i++) {
+		world.receive_errno = ENOMEM;
+		server_turn(world.server, 0);
+	}
+	cr_expect(strstr(client_hears(fd), "not ready: datagrams have waited for 6 s\n") != NULL);
+	cr_expect(strncmp(asks("/readyz"), "HTTP/1.1 200 ", 13) == 0, "they were taken in meanwhile");
+	world_stop();
+}
+
+Test(operator, readyz_tells_what_else_is_wrong)
+{
+	int fd, link;
+
+	world_start(NULL, "--auth-url", "http://127.0.0.1:8000/auth", "--journal", world_journal(), NULL);
+	cr_expect_str_eq(strstr(asks("/readyz"), "\r\n\r\n"), "\r\n\r\nready\njournal ok\ndjango ok\n");
+	fd = client_open();
+	client_says(fd, "GET /api/v1/sse/events/?token=t HTTP/1.1\r\nHost: a\r\n\r\n");
+	world_settle();
+	link = django_asked("t");
+	django_answers(link, "500 Oh", "", "{}");
+	world.disk_errno = ENOSPC;
+	django_says("{\"event\":\"a\",\"data\":1,\"to\":\"all\"}");
+	cr_expect_str_eq(strstr(asks("/readyz"), "\r\n\r\n"), "\r\n\r\nready\njournal failing\ndjango failing\n");
+	expect_sample("sse_auth_failing", 1);
+	expect_sample("sse_auth_failures_total{reason=\"status\"}", 1);
+	expect_sample("sse_journal_failing", 1);
+	expect_sample("sse_journal_not_stored_total", 1);
+	world.disk_errno = 0;
+	world_pass(2000);
+	expect_sample("sse_journal_failing", 0);
+	world_stop();
+}
+
+/* ---- metrics ---- */
+
+Test(metrics, count_what_happened)
+{
+	int boss, bad;
+
+	world_start(tokens, NULL);
+	boss = stream_open("boss");
+	bad = client_open();
+	client_says(bad, "GET /api/v1/sse/events/?token=wrong HTTP/1.1\r\nHost: a\r\n\r\n");
+	django_says("{\"event\":\"a\",\"data\":1,\"to\":\"all\"}\n{\"event\":\"a\"}");
+	expect_sample("sse_streams", 1);
+	expect_sample("sse_users", 1);
+	expect_sample("sse_events_total", 1);
+	expect_sample("sse_deliveries_total", 1);
+	expect_sample("sse_lines_total", 2);
+	expect_sample("sse_bad_lines_total", 1);
+	expect_sample("sse_refused_total{reason=\"unknown_token\"}", 1);
+	expect_sample("sse_refused_total{reason=\"denied_token\"}", 0);
+	client_ends(boss);
+	world_settle();
+	expect_sample("sse_closed_total{reason=\"gone\"}", 1);
+	expect_sample("sse_streams", 0);
+	expect_sample("sse_streams_opened_total", 1);
+	cr_expect(sample("process_resident_memory_bytes") > 0);
+	cr_expect(sample("process_open_fds") > 2);
+	world_stop();
+}
+
+/* Two lines of a datagram wait until a full stream has had its time: that counts, for these two. */
+Test(metrics, latency_is_from_the_datagram_to_the_last_write)
+{
+	int slow;
+
+	world_start(tokens, "--queue", "4", NULL);
+	slow = stream_open("boss");
+	stream_open("fore");
+	client_room(slow, 0);
+	django_says("{\"event\":\"a\",\"data\":1,\"to\":\"all\"}");
+	django_says("{\"event\":\"b\",\"data\":1,\"to\":\"all\"}\n{\"event\":\"c\",\"data\":1,\"to\":\"all\"}\n"
+		"{\"event\":\"d\",\"data\":1,\"to\":\"all\"}");
+	expect_sample("sse_event_write_seconds_bucket{le=\"0.0005\"}", 2);
+	expect_sample("sse_event_write_seconds_bucket{le=\"0.05\"}", 2);
+	expect_sample("sse_event_write_seconds_bucket{le=\"0.25\"}", 4);
+	expect_sample("sse_event_write_seconds_bucket{le=\"+Inf\"}", 4);
+	expect_sample("sse_event_write_seconds_count", 4);
+	world_stop();
+}
+
+/* What was read from the journal is nothing that was taken in. */
+Test(metrics, latency_does_not_count_what_was_there_before)
+{
+	world_start(tokens, "--journal", world_journal(), NULL);
+	django_says("{\"event\":\"a\",\"data\":1,\"to\":\"all\"}\n{\"event\":\"a\",\"data\":1,\"to\":\"all\"}");
+	expect_sample("sse_event_write_seconds_count", 2);
+	world_restart(true);
+	expect_sample("sse_event_write_seconds_count", 0);
+	expect_sample("sse_history_events", 2);
+	django_says("{\"event\":\"a\",\"data\":1,\"to\":\"all\"}");
+	expect_sample("sse_event_write_seconds_count", 1);
+	world_stop();
+}
+
+/* ---- status ---- */
+
+static struct status asked_status(void)
+{
+	struct status status;
+	const char *ack = django_says("{\"op\":\"status\"}");
+
+	cr_assert(status_read(span_of(ack), &status), "%s", ack);
+	return status;
+}
+
+Test(status, tells_how_it_is)
+{
+	struct status before, now;
+	struct buf text = buf_growable();
+	int fd;
+
+	world_start(tokens, NULL);
+	stream_open("boss");
+	before = asked_status();
+	world_pass(1000);
+	fd = client_open();
+	client_says(fd, "GET /api/v1/sse/events/?token=fore&lastEventId=no HTTP/1.1\r\nHost: a\r\n\r\n");
+	django_says("{\"event\":\"a\",\"data\":1,\"to\":\"all\"}\n{\"event\":\"b\",\"data\":1,\"to\":\"all\"}");
+	now = asked_status();
+	cr_expect_str_eq(now.version, SSE_VERSION);
+	cr_expect_eq(now.uptime_ms - before.uptime_ms, 1000);
+	cr_expect_eq(now.streams, 2);
+	cr_expect_eq(now.users, 2);
+	cr_expect_eq(now.events, 2);
+	cr_expect_eq(now.deliveries, 4);
+	cr_expect_eq(now.resynced, 1);
+	cr_expect_eq(now.history_events, 2);
+	cr_expect_eq(now.journal, 0);
+	status_show(&before, &now, &text);
+	buf_byte(&text, '\0');
+	cr_expect(strstr(text.data, "  streams     2 of 2 users; 2 of 188 connections\n") != NULL, "%s", text.data);
+	cr_expect(strstr(text.data, "  events      2.0 a second; 2 since the start\n") != NULL, "%s", text.data);
+	cr_expect(strstr(text.data, "  deliveries  4.0 a second; 4\n") != NULL, "%s", text.data);
+	cr_expect(strstr(text.data, "0 without a gap, 1 told to reload\n") != NULL, "%s", text.data);
+	for (const char *line = text.data, *end; (end = strchr(line, '\n')) != NULL; line = end + 1)
+		cr_expect(end - line <= 80, "%.*s", (int)(end - line), line);
+	buf_free(&text);
+	world_stop();
+}
+
+Test(status, of_another_version_is_read_as_far_as_it_goes)
+{
+	struct status status;
+
+	cr_expect(status_read(span_of("{\"ok\":true,\"status\":{\"version\":\"9.9\",\"new\":{\"a\":[1]},\"streams\":7,\"users\":\"x\"}}"), &status));
+	cr_expect_str_eq(status.version, "9.9");
+	cr_expect_eq(status.streams, 7);
+	cr_expect_eq(status.users, 0);
+	cr_expect(status_read(span_of("{\"status\":{\"streams\":-3,\"version\":7}}"), &status));
+	cr_expect_eq(status.streams, 0);
+}
+
+Test(status, of_something_else_is_none)
+{
+	static const char *const rows[] = {"", "{", "[]", "{}", "{\"ok\":false,\"error\":\"op: expected revoke\",\"at\":0}",
+		"{\"status\":7}", "{\"status\":{}", "{\"status\":{}}x", "{\"status\":{\"streams\":}}",
+		"{\"status\":{\"version\":\"0123456789012345678901234567890123456789\",\"streams\":1}} x"};
+
+	for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+		struct status status;
+
+		cr_expect_not(status_read(span_of(rows[i]), &status), "%s", rows[i]);
+	}
+}
+
+/* ---- the service manager ---- */
+
+static void managed(bool watchdog, int64_t period_ms)
+{
+	world_start(tokens, NULL);
+	world.told = buf_growable();
+	world.server->manager = (struct manager){.fd = WORLD_MANAGER, .watchdog = watchdog, .period_ms = period_ms,
+		.due_ms = world.now_ms + period_ms};
+}
+
+static void unmanaged(void)
+{
+	world_stop();
+	buf_free(&world.told);
+}
+
+Test(manager, hears_that_the_loop_runs_also_when_nothing_happens)
+{
+	managed(true, 5000);
+	server_turn(world.server, -1);
+	cr_expect_eq(world.wait_ms, 5000, "it wakes up for that alone");
+	world.now_ms += 5000;
+	server_turn(world.server, -1);
+	cr_expect_str_eq(world.told.data, "WATCHDOG=1\nSTATUS=0 streams of 0 users, 0 events a second\n");
+	stream_open("boss");
+	for (int i = 0; i < 10; i++)
+		django_says("{\"event\":\"a\",\"data\":1,\"to\":\"all\"}");
+	world_pass(5000);
+	cr_expect_str_eq(world.told.data, "WATCHDOG=1\nSTATUS=1 streams of 1 users, 2 events a second\n");
+	cr_expect_eq(world.tells, 2);
+	unmanaged();
+}
+
+Test(manager, without_a_watchdog_hears_only_how_it_is)
+{
+	managed(false, 10000);
+	world_pass(10000);
+	cr_expect_str_eq(world.told.data, "STATUS=0 streams of 0 users, 0 events a second\n");
+	unmanaged();
+}
+
+Test(manager, hears_of_a_reload_and_of_the_end)
+{
+	managed(false, 10000);
+	world_raises(SIGHUP);
+	cr_expect_eq(world.tells, 2);
+	cr_expect_str_eq(world.told.data, "READY=1\nSTATUS=0 streams of 0 users, 0 events a second\n");
+	world_raises(SIGTERM);
+	cr_expect_str_eq(world.told.data, "STOPPING=1\nSTATUS=draining\nEXTEND_TIMEOUT_USEC=10000000");
+	unmanaged();
+}
+
+Test(manager, that_is_gone_is_said_once)
+{
+	managed(true, 1000);
+	world.manager_errno = ECONNREFUSED;
+	world_pass(5000);
+	cr_expect(strstr(log_hears(), "msg=notify_failed error=\"Connection refused\"") != NULL);
+	world_pass(5000);
+	cr_expect_str_eq(log_hears(), "");
+	world.manager_errno = 0;
+	world_pass(1000);
+	cr_expect_eq(world.tells, 1);
+	unmanaged();
+}
