@@ -60,7 +60,8 @@
  * Sections
  *   spans, buffers - sets, tables, pools - hashes - json - http - sse - addresses - options - log - ring - journal -
  *   users, roles, sessions - connections - routing - delivery - authorities - tickets - the token
- *   file - questions - metrics - status - the service manager - requests - datagrams - time - the system - sockets - server, loop, main
+ *   file - questions - metrics - status - the service manager - requests - datagrams - time - the system -
+ *   sockets - server, loop, main
  */
 #include "sse.h"
 
@@ -1764,7 +1765,8 @@ static int64_t response_chunks(char *bytes, size_t n, bool join, size_t *length)
 }
 
 /* The body, once the head is known. Returns its bytes, framing and all, PART_CUT or PART_BAD. */
-static int64_t response_body(char *bytes, size_t n, bool ended, const struct response_framing *f, struct http_response *r)
+static int64_t response_body(char *bytes, size_t n, bool ended, const struct response_framing *f,
+	struct http_response *r)
 {
 	size_t length = 0;
 	int64_t got = 0;
@@ -2130,6 +2132,8 @@ static void option_takes(struct buf *b, const struct option *o)
 {
 	switch (o->type) {
 	case TYPE_ADDRESSES:
+		buf_text(b, "HOST:PORT (HOST a number or localhost), [IPV6]:PORT, :PORT (every address) or unix:/PATH");
+		return;
 	case TYPE_ORIGINS:
 	case TYPE_NETWORKS:
 		buf_text(b, o->help);
@@ -2970,8 +2974,9 @@ static uint32_t ring_shared(const struct ring *r, struct span who, uint64_t byte
 	const struct event *last = ring_event(r, r->next - 1);
 	uint64_t back = last == NULL ? 0 : r->end - last->at + last->who, lap = r->end % r->size;
 
-	if (last == NULL || who.n == 0 || who.n > SHARED_MAX || back > r->size / 64 || back > lap || lap + bytes > r->size || back + bytes > r->size
-		|| !span_same(ring_who(r, last), who))
+	if (last == NULL || who.n == 0 || who.n > SHARED_MAX || !span_same(ring_who(r, last), who))
+		return 0;
+	if (back > r->size / 64 || back > lap || lap + bytes > r->size || back + bytes > r->size)
 		return 0;
 	return (uint32_t)back;
 }
@@ -3368,7 +3373,8 @@ static int journal_gather(struct server *s, uint64_t *bytes, uint32_t *events)
 	int pieces = 0;
 
 	*bytes = 0;
-	for (*events = 0; *events < JOURNAL_BATCH && *bytes < JOURNAL_TURN && j->written + *events != s->ring.next; ++*events) {
+	*events = 0;
+	for (; *events < JOURNAL_BATCH && *bytes < JOURNAL_TURN && j->written + *events != s->ring.next; ++*events) {
 		const struct event *e = ring_event(&s->ring, j->written + *events);
 		struct journal_record *record = &j->records[*events];
 		struct span parts[3] = {{(char *)record, sizeof *record}, ring_who(&s->ring, e), ring_bytes(&s->ring, e, false)};
@@ -3487,7 +3493,8 @@ static void journal_commit(struct server *s)
 	if (!journal_roll(s))
 		return;
 	/* What was taken in this turn must be written in it; what waited for the disk to be mended, piece by piece. */
-	for (uint64_t from = j->bytes; j->written != s->ring.next && (!j->failing || bytes < JOURNAL_TURN); bytes = j->bytes - from)
+	for (uint64_t from = j->bytes; j->written != s->ring.next && (!j->failing || bytes < JOURNAL_TURN);
+		bytes = j->bytes - from)
 		if (!journal_write(s))
 			return;
 	if (j->written == s->ring.next && j->failing)
@@ -3533,7 +3540,8 @@ static void journal_trim(struct server *s)
 		memmove(j->segments, j->segments + gone, j->count * sizeof *j->segments);
 }
 
-/* Is the file still there? Somebody may have emptied the directory: then the journal begins anew, with what the ring has. */
+/* Is the file still there? Somebody may have emptied the directory: then the journal begins anew, with what the
+ * ring has. */
 static void journal_look(struct server *s)
 {
 	struct journal *j = &s->journal;
@@ -5950,7 +5958,8 @@ static const char *token_roles_check(struct span roles, struct role_names *all)
 }
 
 /* NULL, or what is wrong with the line; its token is never part of that. */
-static const char *token_line_read(const struct server *s, struct span text, struct token_line *line, struct role_names *all)
+static const char *token_line_read(const struct server *s, struct span text, struct token_line *line,
+	struct role_names *all)
 {
 	struct span token = span_word(&text);
 
@@ -6323,7 +6332,8 @@ static const char *status_hint(int64_t status)
  * are, and are asked about again before long. detail is NULL or says more, and so does the number: a
  * status, or the byte of an answer.
  */
-static void question_vain(struct server *s, struct question *q, enum auth_failure why, const char *detail, int64_t number)
+static void question_vain(struct server *s, struct question *q, enum auth_failure why, const char *detail,
+	int64_t number)
 {
 	uint32_t session = session_find(s, q->key);
 	struct buf *b = log_flood(s, LOG_ERROR, FLOOD_auth, "auth_failed");
@@ -6343,7 +6353,8 @@ static void question_vain(struct server *s, struct question *q, enum auth_failur
 }
 
 /* The same, and the question is over; of a late one it was said before. */
-static void question_failed(struct server *s, uint32_t question, enum auth_failure why, const char *detail, int64_t number)
+static void question_failed(struct server *s, uint32_t question, enum auth_failure why, const char *detail,
+	int64_t number)
 {
 	if (!s->questions[question].late)
 		question_vain(s, &s->questions[question], why, detail, number);
@@ -6958,7 +6969,8 @@ static void metrics_events(struct server *s, struct buf *b)
 	counter(b, "sse_lines_total", "Lines in them.", s->count.lines);
 	counter(b, "sse_bad_lines_total", "Lines that were refused.", s->count.bad_lines);
 	counter(b, "sse_acks_lost_total", "Answers to datagrams that could not be sent.", s->count.acks_lost);
-	counter(b, "sse_intake_held_total", "Turns in which publishers were held back because streams had to be written first.", s->count.held);
+	counter(b, "sse_intake_held_total", "Turns in which publishers were held back, for streams that had to be written first.",
+		s->count.held);
 	counter(b, "sse_events_total", "Events taken in.", s->count.events);
 	counter(b, "sse_revocations_total", "Users or sids whose access was taken back.", s->count.revocations);
 	counter(b, "sse_deliveries_total", "Events written to a stream.", s->count.deliveries);
@@ -6976,7 +6988,8 @@ static void metrics_events(struct server *s, struct buf *b)
 
 static void metrics_auth(struct server *s, struct buf *b)
 {
-	metric_begin(b, "sse_auth_questions_total", "counter", "Questions put to Django, about tokens that come and about live streams.");
+	metric_begin(b, "sse_auth_questions_total", "counter",
+		"Questions put to Django, about tokens that come and about live streams.");
 	metric_value(b, "sse_auth_questions_total", "phase", "connect", s->count.questions - s->count.refreshes);
 	metric_value(b, "sse_auth_questions_total", "phase", "refresh", s->count.refreshes);
 	metric_begin(b, "sse_auth_answers_total", "counter", "What Django answered.");
@@ -6995,7 +7008,8 @@ static void metrics_history(struct server *s, struct buf *b)
 
 	gauge(b, "sse_history_events", "Events in memory, for who comes back.", s->ring.next - s->ring.oldest);
 	gauge(b, "sse_history_size_bytes", "Memory for them.", (int64_t)s->ring.size);
-	metric_begin(b, "sse_history_oldest_timestamp_seconds", "gauge", "When the oldest of them happened; now, if there is none.");
+	metric_begin(b, "sse_history_oldest_timestamp_seconds", "gauge",
+		"When the oldest of them happened; now, if there is none.");
 	metric_seconds(b, "sse_history_oldest_timestamp_seconds", (oldest == NULL ? s->wall_ms : oldest->id.ms) * 1000);
 	counter(b, "sse_journal_errors_total", "Attempts to write the journal that failed.", s->count.journal_errors);
 	counter(b, "sse_journal_not_stored_total", "Events acknowledged as not stored.", s->count.not_stored);
@@ -7009,7 +7023,8 @@ static void metrics_process(struct server *s, struct buf *b)
 	metric_value(b, "sse_build_info", "version", SSE_VERSION, 1);
 	gauge(b, "sse_draining", "1 if it is going down.", s->draining);
 	counter(b, "sse_log_lines_dropped_total", "Lines that the log did not take.", s->log.dropped);
-	metric_begin(b, "sse_loop_busy_seconds_total", "counter", "Time in which the loop did not wait: 1 a second is all there is.");
+	metric_begin(b, "sse_loop_busy_seconds_total", "counter",
+		"Time in which the loop did not wait: 1 a second is all there is.");
 	metric_seconds(b, "sse_loop_busy_seconds_total", (int64_t)s->busy_us);
 	metric_begin(b, "process_cpu_seconds_total", "counter", "CPU time of all threads.");
 	metric_seconds(b, "process_cpu_seconds_total", clock_us(s, CLOCK_PROCESS_CPUTIME_ID, 0));
@@ -7038,20 +7053,24 @@ static struct status status_take(struct server *s)
 {
 	const struct event *oldest = ring_event(&s->ring, s->ring.oldest);
 	const struct counters *n = &s->count;
-	struct status now = {.version = SSE_VERSION, .pid = getpid(), .uptime_ms = s->now_ms - s->started_ms, .draining = s->draining,
+	struct status now = {.version = SSE_VERSION,
+		.pid = getpid(), .uptime_ms = s->now_ms - s->started_ms, .draining = s->draining,
 		.held_ms = intake_done(s) ? 0 : s->now_ms - s->intake.moved_ms,
-		.connections = s->open.count, .connections_max = s->conns_soft, .streams = s->streams.count, .users = s->online.count,
-		.behind = s->behind.count, .dirty = s->dirty.count,
+		.connections = s->open.count, .connections_max = s->conns_soft,
+		.streams = s->streams.count, .users = s->online.count, .behind = s->behind.count, .dirty = s->dirty.count,
 		.datagrams = (int64_t)n->datagrams, .events = (int64_t)n->events, .bad_lines = (int64_t)n->bad_lines,
-		.acks_lost = (int64_t)n->acks_lost, .deliveries = (int64_t)n->deliveries, .sent_bytes = (int64_t)n->sent_bytes,
+		.acks_lost = (int64_t)n->acks_lost,
+		.deliveries = (int64_t)n->deliveries, .sent_bytes = (int64_t)n->sent_bytes,
 		.slow = (int64_t)n->closed[CLOSE_slow], .stalled = (int64_t)n->closed[CLOSE_stalled],
 		.revoked = (int64_t)n->closed[CLOSE_revoked], .replayed = (int64_t)n->resumed[RESUME_replay],
-		.auth = auth_health(s), .auth_waiting = s->questions_open + s->refreshes_open, .auth_questions = (int64_t)n->questions,
-		.journal = journal_health(s), .journal_segments = s->journal.count, .journal_errors = (int64_t)n->journal_errors,
-		.not_stored = (int64_t)n->not_stored,
+		.auth = auth_health(s), .auth_waiting = s->questions_open + s->refreshes_open,
+		.auth_questions = (int64_t)n->questions,
+		.journal = journal_health(s), .journal_segments = s->journal.count,
+		.journal_errors = (int64_t)n->journal_errors, .not_stored = (int64_t)n->not_stored,
 		.history_events = s->ring.next - s->ring.oldest, .history_oldest_ms = oldest == NULL ? 0 : oldest->id.ms,
-		.newest_ms = s->ring.newest.ms, .busy_us = (int64_t)s->busy_us, .memory_bytes = process_memory(1), .files = process_files(),
-		.files_max = s->conns_max, .log_lines_dropped = (int64_t)s->log.dropped};
+		.newest_ms = s->ring.newest.ms,
+		.busy_us = (int64_t)s->busy_us, .memory_bytes = process_memory(1),
+		.files = process_files(), .files_max = s->conns_max, .log_lines_dropped = (int64_t)s->log.dropped};
 
 	for (int i = 1; i < REFUSE_COUNT; i++)
 		now.refused += (int64_t)n->refused[i];
@@ -7160,7 +7179,7 @@ static void show_line(struct buf *b, const char *name, const char *text, const i
 /* n a second, with one decimal where that says something. */
 static void show_rate(struct buf *b, const char *name, int64_t n, int64_t ms, int64_t all, const char *what)
 {
-	int64_t tenths = ms > 0 && n > 0 ? n * 10000 / ms : 0;
+	int64_t most = INT64_MAX / 10000, tenths = ms > 0 && n > 0 ? (n < most ? n : most) * 10000 / ms : 0;
 
 	show_name(b, name);
 	buf_number(b, tenths / 10);
@@ -7197,7 +7216,7 @@ static void show_age(struct buf *b, int64_t s)
 static void show_head(struct buf *b, const struct status *now)
 {
 	buf_text(b, "sse ");
-	buf_text(b, now->version);
+	error_show(b, now->version);
 	buf_text(b, now->draining ? ", going down, ran for " : ", running for ");
 	show_age(b, now->uptime_ms / 1000);
 	buf_text(b, ", pid ");
@@ -7221,13 +7240,16 @@ void status_show(const struct status *before, const struct status *now, struct b
 	show_rate(b, "bytes sent", now->sent_bytes - before->sent_bytes, ms, now->sent_bytes, "");
 	show_line(b, "datagrams", "# taken in, # lines refused", (int64_t[4]){now->datagrams, now->bad_lines});
 	if (now->held_ms >= 1000)
-		show_line(b, "", "WAITING for # s: streams must be written before more are taken in", (int64_t[4]){now->held_ms / 1000});
+		show_line(b, "", "WAITING for # s: streams must be written before more are taken in",
+			(int64_t[4]){now->held_ms / 1000});
 	show_line(b, "to write", "# streams; # are being given what they missed", (int64_t[4]){now->dirty, now->behind});
 	show_line(b, "closed", "# slow, # stalled, # revoked; # requests refused or put off",
 		(int64_t[4]){now->slow, now->stalled, now->revoked, now->refused});
 	show_line(b, "came back", "# without a gap, # told to reload", (int64_t[4]){now->replayed, now->resynced});
-	show_line(b, "Django", auths[now->auth % 3], (int64_t[4]){now->auth_questions, now->auth_failures, now->auth_waiting});
-	show_line(b, "journal", journals[now->journal % 3], (int64_t[4]){now->journal_segments, now->journal_errors, now->not_stored});
+	show_line(b, "Django", auths[now->auth % 3],
+		(int64_t[4]){now->auth_questions, now->auth_failures, now->auth_waiting});
+	show_line(b, "journal", journals[now->journal % 3],
+		(int64_t[4]){now->journal_segments, now->journal_errors, now->not_stored});
 	show_name(b, "history");
 	buf_number(b, now->history_events);
 	buf_text(b, " events");
@@ -7239,7 +7261,8 @@ void status_show(const struct status *before, const struct status *now, struct b
 	show_line(b, "load", "# % of a core; # kB of memory; # of # files", (int64_t[4]){
 		ms > 0 ? (now->busy_us - before->busy_us) / 10 / ms : 0, now->memory_bytes / 1024, now->files, now->files_max});
 	if (now->log_lines_dropped > 0 || now->acks_lost > 0)
-		show_line(b, "lost", "# lines of the log, # answers to datagrams", (int64_t[4]){now->log_lines_dropped, now->acks_lost});
+		show_line(b, "lost", "# lines of the log, # answers to datagrams",
+			(int64_t[4]){now->log_lines_dropped, now->acks_lost});
 }
 
 /* ============================================================================================
@@ -8808,7 +8831,8 @@ static bool passed_has(const struct server *s, bool admin)
 }
 
 /* Opens what --listen or --admin name. */
-static bool listeners_open(struct server *s, const struct option_list *list, const char *flag, bool admin, struct buf *error)
+static bool listeners_open(struct server *s, const struct option_list *list, const char *flag, bool admin,
+	struct buf *error)
 {
 	for (int i = 0; i < list->count; i++) {
 		struct listener *l = &s->listeners[s->listener_count++];
@@ -8925,73 +8949,97 @@ static void reserve_set(struct server *s, size_t *at, struct set *set, uint32_t 
 	*set = (struct set){.words = reserve(s, at, (max + 63) / 64 * sizeof *set->words), .max = max};
 }
 
-static void reserve_table(struct server *s, size_t *at, struct table *table, uint32_t most, void *records, size_t stride)
+static void reserve_table(struct server *s, size_t *at, struct table *table, uint32_t most, void *records,
+	size_t stride)
 {
 	*table = (struct table){.records = records, .stride = stride};
 	table->slots = reserve(s, at, table_slots(most) * sizeof(uint32_t));
 }
 
-static size_t reserve_all(struct server *s)
+static void reserve_recent(struct server *s, size_t *at, struct recent *recent, uint32_t max, void *records,
+	size_t stride)
 {
-	size_t at = 0, events = 1, request = (size_t)s->opt.head + 4096, questions;
+	recent->max = max;
+	reserve_table(s, at, &recent->table, max, records, stride);
+}
 
-	/* While the token file is read again, old and new lines are both there. A few are on their way. */
-	s->records_max = 2 * MAX_TOKENS + s->conns_max + MAX_CACHED + 64;
-	questions = (size_t)s->opt.auth_queue + MAX_REFRESHES + 1;
+static void reserve_ring(struct server *s, size_t *at)
+{
+	size_t events = 1;
+
 	/* No frame with its chunk takes less than 64 bytes of the ring. */
 	while (events < (size_t)s->opt.history_bytes / 64)
 		events *= 2;
 	s->ring = (struct ring){.size = (uint64_t)s->opt.history_bytes, .mask = (uint32_t)(events - 1)};
-	s->ring.bytes = reserve(s, &at, (size_t)s->opt.history_bytes);
-	s->ring.list = reserve(s, &at, events * sizeof *s->ring.list);
-	s->conns = reserve(s, &at, s->conns_max * sizeof *s->conns);
-	reserve_set(s, &at, &s->open, s->conns_max);
-	reserve_set(s, &at, &s->streams, s->conns_max);
-	reserve_set(s, &at, &s->dirty, s->conns_max);
-	reserve_set(s, &at, &s->unread, s->conns_max);
-	reserve_set(s, &at, &s->dead, s->conns_max);
-	reserve_set(s, &at, &s->crowded, s->conns_max);
-	s->counted = reserve(s, &at, s->conns_max * sizeof *s->counted);
-	s->sources_of = reserve(s, &at, s->conns_max * sizeof *s->sources_of);
-	s->sources = reserve(s, &at, (s->conns_max + 1) * sizeof *s->sources);
-	reserve_table(s, &at, &s->sources_by_address, s->conns_max, s->sources, sizeof *s->sources);
-	s->paces = reserve(s, &at, (MAX_PACES + 1) * sizeof *s->paces);
-	s->paces_by_address.max = MAX_PACES;
-	reserve_table(s, &at, &s->paces_by_address.table, MAX_PACES, s->paces, sizeof *s->paces);
-	reserve_set(s, &at, &s->behind, s->conns_max);
-	reserve_set(s, &at, &s->catching, s->conns_max);
+	s->ring.bytes = reserve(s, at, (size_t)s->opt.history_bytes);
+	s->ring.list = reserve(s, at, events * sizeof *s->ring.list);
+}
+
+static void reserve_connections(struct server *s, size_t *at)
+{
+	struct set *sets[] = {&s->open, &s->streams, &s->dirty, &s->unread, &s->dead, &s->crowded, &s->behind, &s->catching};
+
+	s->conns = reserve(s, at, s->conns_max * sizeof *s->conns);
+	for (size_t i = 0; i < sizeof sets / sizeof sets[0]; i++)
+		reserve_set(s, at, sets[i], s->conns_max);
 	for (int i = 0; i < MAX_ROLES; i++)
-		reserve_set(s, &at, &s->roles[i].streams, s->conns_max);
-	reserve_set(s, &at, &s->online, s->records_max);
+		reserve_set(s, at, &s->roles[i].streams, s->conns_max);
+	s->counted = reserve(s, at, s->conns_max * sizeof *s->counted);
 	s->lists = (struct pool){.width = s->opt.queue > LIST_LEAST ? (uint32_t)s->opt.queue : LIST_LEAST, .top = 1};
-	s->lists.numbers = reserve(s, &at, (s->conns_max + 1) * (size_t)s->lists.width * sizeof(uint32_t));
-	s->users = reserve(s, &at, s->records_max * sizeof *s->users);
-	s->sessions = reserve(s, &at, s->records_max * sizeof *s->sessions);
-	reserve_table(s, &at, &s->users_by_id, s->records_max, s->users, sizeof *s->users);
-	reserve_table(s, &at, &s->sessions_by_key, s->records_max, s->sessions, sizeof *s->sessions);
-	reserve_table(s, &at, &s->sessions_by_sid, s->records_max, s->sessions, sizeof *s->sessions);
+	s->lists.numbers = reserve(s, at, (s->conns_max + 1) * (size_t)s->lists.width * sizeof(uint32_t));
+	s->sources_of = reserve(s, at, s->conns_max * sizeof *s->sources_of);
+	s->sources = reserve(s, at, (s->conns_max + 1) * sizeof *s->sources);
+	reserve_table(s, at, &s->sources_by_address, s->conns_max, s->sources, sizeof *s->sources);
+	s->paces = reserve(s, at, (MAX_PACES + 1) * sizeof *s->paces);
+	reserve_recent(s, at, &s->paces_by_address, MAX_PACES, s->paces, sizeof *s->paces);
+}
+
+static void reserve_sessions(struct server *s, size_t *at)
+{
+	/* While the token file is read again, old and new lines are both there. A few are on their way. */
+	s->records_max = 2 * MAX_TOKENS + s->conns_max + MAX_CACHED + 64;
+	reserve_set(s, at, &s->online, s->records_max);
+	s->users = reserve(s, at, s->records_max * sizeof *s->users);
+	s->sessions = reserve(s, at, s->records_max * sizeof *s->sessions);
+	reserve_table(s, at, &s->users_by_id, s->records_max, s->users, sizeof *s->users);
+	reserve_table(s, at, &s->sessions_by_key, s->records_max, s->sessions, sizeof *s->sessions);
+	reserve_table(s, at, &s->sessions_by_sid, s->records_max, s->sessions, sizeof *s->sessions);
 	if (s->memory != NULL)
 		s->sessions_by_sid.records += offsetof(struct session, sid_hash);
-	s->verdicts = reserve(s, &at, (MAX_VERDICTS + 1) * sizeof *s->verdicts);
-	s->verdicts_by_key.max = MAX_VERDICTS;
-	reserve_table(s, &at, &s->verdicts_by_key.table, MAX_VERDICTS, s->verdicts, sizeof *s->verdicts);
+	s->verdicts = reserve(s, at, (MAX_VERDICTS + 1) * sizeof *s->verdicts);
+	reserve_recent(s, at, &s->verdicts_by_key, MAX_VERDICTS, s->verdicts, sizeof *s->verdicts);
 	for (int i = 0; i < TOMB_KINDS; i++) {
 		struct tombstones *all = &s->tombstones[i];
 
-		all->list = reserve(s, &at, (MAX_TOMBSTONES + 1) * sizeof *all->list);
-		all->by_id.max = MAX_TOMBSTONES;
-		reserve_table(s, &at, &all->by_id.table, MAX_TOMBSTONES, all->list, sizeof *all->list);
+		all->list = reserve(s, at, (MAX_TOMBSTONES + 1) * sizeof *all->list);
+		reserve_recent(s, at, &all->by_id, MAX_TOMBSTONES, all->list, sizeof *all->list);
 	}
-	s->questions = reserve(s, &at, questions * sizeof *s->questions);
-	reserve_table(s, &at, &s->questions_by_key, (uint32_t)questions, s->questions, sizeof *s->questions);
+}
+
+static void reserve_questions(struct server *s, size_t *at)
+{
+	size_t questions = (size_t)s->opt.auth_queue + MAX_REFRESHES + 1, request = (size_t)s->opt.head + 4096;
+
+	s->questions = reserve(s, at, questions * sizeof *s->questions);
+	reserve_table(s, at, &s->questions_by_key, (uint32_t)questions, s->questions, sizeof *s->questions);
 	for (int i = 0; i < MAX_LINKS; i++) {
-		s->links[i].out = buf_fixed(reserve(s, &at, request), request);
-		s->links[i].in = buf_fixed(reserve(s, &at, MAX_ANSWER), MAX_ANSWER);
+		s->links[i].out = buf_fixed(reserve(s, at, request), request);
+		s->links[i].in = buf_fixed(reserve(s, at, MAX_ANSWER), MAX_ANSWER);
 	}
-	s->token = buf_fixed(reserve(s, &at, (size_t)s->opt.head), (size_t)s->opt.head);
-	s->intake.bytes = reserve(s, &at, INTAKE_BATCH * (size_t)s->opt.datagram);
-	s->compact = buf_fixed(reserve(s, &at, (size_t)s->opt.datagram), (size_t)s->opt.datagram);
-	s->who = buf_fixed(reserve(s, &at, (size_t)s->opt.datagram), (size_t)s->opt.datagram);
+}
+
+static size_t reserve_all(struct server *s)
+{
+	size_t at = 0, head = (size_t)s->opt.head, datagram = (size_t)s->opt.datagram;
+
+	reserve_ring(s, &at);
+	reserve_connections(s, &at);
+	reserve_sessions(s, &at);
+	reserve_questions(s, &at);
+	s->token = buf_fixed(reserve(s, &at, head), head);
+	s->intake.bytes = reserve(s, &at, INTAKE_BATCH * datagram);
+	s->compact = buf_fixed(reserve(s, &at, datagram), datagram);
+	s->who = buf_fixed(reserve(s, &at, datagram), datagram);
 	return at;
 }
 
@@ -9017,7 +9065,8 @@ static bool server_reserve(struct server *s, struct buf *error)
 /* Ticks for a walk over all connections: a second, or a quarter of the shortest time to keep. */
 static uint32_t sweep_ticks(const struct options *o)
 {
-	int64_t times[] = {4000, o->keepalive, o->head_timeout, o->idle_timeout, o->write_stall, o->auth_refresh}, least = times[0];
+	int64_t times[] = {4000, o->keepalive, o->head_timeout, o->idle_timeout, o->write_stall, o->auth_refresh};
+	int64_t least = times[0];
 
 	for (size_t i = 1; i < sizeof times / sizeof times[0]; i++)
 		if (times[i] < least)
@@ -9253,7 +9302,8 @@ static bool server_needs_ticks(const struct server *s)
 		resting |= s->listeners[i].resting;
 	for (int i = 0; i < MAX_LINKS; i++)
 		resting |= s->links[i].fd >= 0;
-	return journal_waits(s) || journal_unsynced(s) || s->journal.failing || s->open.count > 0 || s->cached > 0 || s->log.whole > 0 || s->draining || resting || log_floods(s);
+	return journal_waits(s) || journal_unsynced(s) || s->journal.failing || s->open.count > 0 || s->cached > 0
+		|| s->log.whole > 0 || s->draining || resting || log_floods(s);
 }
 
 void server_turn(struct server *s, int wait_ms)
@@ -9400,7 +9450,8 @@ static void manager_open(struct server *s)
 	m->due_ms = s->now_ms + m->period_ms;
 }
 
-/* The thread that waits for the disk. It knows nothing but the descriptors that it is sent, and answers with an errno. */
+/* The thread that waits for the disk. It knows nothing but the descriptors that it is sent, and answers with an
+ * errno. */
 static void *syncer_main(void *argument)
 {
 	int socket = (int)(intptr_t)argument;
@@ -9503,12 +9554,13 @@ static bool user_become(const struct options *o, struct buf *error)
  */
 static const int calls_allowed[] = {
 	SYS_read, SYS_write, SYS_readv, SYS_writev, SYS_pwritev, SYS_pread64, SYS_recvfrom, SYS_recvmsg, SYS_recvmmsg,
-	SYS_sendto, SYS_sendmsg, SYS_accept4, SYS_shutdown, SYS_setsockopt, SYS_getsockopt, SYS_getpeername, SYS_getsockname,
-	SYS_close, SYS_epoll_ctl, SYS_epoll_pwait, SYS_ppoll, SYS_socket, SYS_connect, SYS_openat, SYS_fcntl, SYS_fstat, SYS_statx,
-	SYS_newfstatat, SYS_lseek, SYS_getdents64, SYS_unlinkat, SYS_ftruncate, SYS_fsync, SYS_fdatasync, SYS_faccessat,
-	SYS_clock_gettime, SYS_clock_nanosleep, SYS_getrandom, SYS_mmap, SYS_munmap, SYS_mremap, SYS_mprotect, SYS_madvise, SYS_brk,
-	SYS_futex, SYS_set_robust_list, SYS_sched_getaffinity, SYS_rt_sigprocmask, SYS_rt_sigaction, SYS_rt_sigreturn, SYS_sigaltstack, SYS_getpid, SYS_gettid,
-	SYS_tgkill, SYS_restart_syscall, SYS_sched_yield, SYS_exit, SYS_exit_group,
+	SYS_sendto, SYS_sendmsg, SYS_accept4, SYS_shutdown, SYS_setsockopt, SYS_getsockopt, SYS_getpeername,
+	SYS_getsockname, SYS_close, SYS_epoll_ctl, SYS_epoll_pwait, SYS_ppoll, SYS_socket, SYS_connect, SYS_openat,
+	SYS_fcntl, SYS_fstat, SYS_statx, SYS_newfstatat, SYS_lseek, SYS_getdents64, SYS_unlinkat, SYS_ftruncate,
+	SYS_fsync, SYS_fdatasync, SYS_faccessat, SYS_clock_gettime, SYS_clock_nanosleep, SYS_getrandom, SYS_mmap,
+	SYS_munmap, SYS_mremap, SYS_mprotect, SYS_madvise, SYS_brk, SYS_futex, SYS_set_robust_list,
+	SYS_sched_getaffinity, SYS_rt_sigprocmask, SYS_rt_sigaction, SYS_rt_sigreturn, SYS_sigaltstack, SYS_getpid,
+	SYS_gettid, SYS_tgkill, SYS_restart_syscall, SYS_sched_yield, SYS_exit, SYS_exit_group,
 #ifdef SYS_rseq /* glibc registers it when a thread begins, which may be after this, and gives up if it can't */
 	SYS_rseq,
 #endif

@@ -299,15 +299,8 @@ Test(status, of_something_else_is_none)
 static void managed(bool watchdog, int64_t period_ms)
 {
 	world_start(tokens, NULL);
-	world.told = buf_growable();
 	world.server->manager = (struct manager){.fd = WORLD_MANAGER, .watchdog = watchdog, .period_ms = period_ms,
 		.due_ms = world.now_ms + period_ms};
-}
-
-static void unmanaged(void)
-{
-	world_stop();
-	buf_free(&world.told);
 }
 
 Test(manager, hears_that_the_loop_runs_also_when_nothing_happens)
@@ -317,22 +310,22 @@ Test(manager, hears_that_the_loop_runs_also_when_nothing_happens)
 	cr_expect_eq(world.wait_ms, 5000, "it wakes up for that alone");
 	world.now_ms += 5000;
 	server_turn(world.server, -1);
-	cr_expect_str_eq(world.told.data, "WATCHDOG=1\nSTATUS=0 streams of 0 users, 0 events a second\n");
+	cr_expect_str_eq(world.told, "WATCHDOG=1\nSTATUS=0 streams of 0 users, 0 events a second\n");
 	stream_open("boss");
 	for (int i = 0; i < 10; i++)
 		django_says("{\"event\":\"a\",\"data\":1,\"to\":\"all\"}");
 	world_pass(5000);
-	cr_expect_str_eq(world.told.data, "WATCHDOG=1\nSTATUS=1 streams of 1 users, 2 events a second\n");
+	cr_expect_str_eq(world.told, "WATCHDOG=1\nSTATUS=1 streams of 1 users, 2 events a second\n");
 	cr_expect_eq(world.tells, 2);
-	unmanaged();
+	world_stop();
 }
 
 Test(manager, without_a_watchdog_hears_only_how_it_is)
 {
 	managed(false, 10000);
 	world_pass(10000);
-	cr_expect_str_eq(world.told.data, "STATUS=0 streams of 0 users, 0 events a second\n");
-	unmanaged();
+	cr_expect_str_eq(world.told, "STATUS=0 streams of 0 users, 0 events a second\n");
+	world_stop();
 }
 
 Test(manager, hears_of_a_reload_and_of_the_end)
@@ -340,10 +333,10 @@ Test(manager, hears_of_a_reload_and_of_the_end)
 	managed(false, 10000);
 	world_raises(SIGHUP);
 	cr_expect_eq(world.tells, 2);
-	cr_expect_str_eq(world.told.data, "READY=1\nSTATUS=0 streams of 0 users, 0 events a second\n");
+	cr_expect_str_eq(world.told, "READY=1\nSTATUS=0 streams of 0 users, 0 events a second\n");
 	world_raises(SIGTERM);
-	cr_expect_str_eq(world.told.data, "STOPPING=1\nSTATUS=draining\nEXTEND_TIMEOUT_USEC=10000000");
-	unmanaged();
+	cr_expect_str_eq(world.told, "STOPPING=1\nSTATUS=draining\nEXTEND_TIMEOUT_USEC=10000000");
+	world_stop();
 }
 
 Test(manager, that_is_gone_is_said_once)
@@ -357,5 +350,5 @@ Test(manager, that_is_gone_is_said_once)
 	world.manager_errno = 0;
 	world_pass(1000);
 	cr_expect_eq(world.tells, 1);
-	unmanaged();
+	world_stop();
 }

@@ -235,9 +235,35 @@ Test(options, a_given_address_replaces_the_default_one)
 	options_free(&r.o);
 }
 
+/* --listen must be somewhere; --admin need not. */
+Test(options, the_operators_listener_is_off_until_it_is_given)
+{
+	struct result r;
+
+	read_options(&r, GIVEN(.flags = {"--listen", ":80"}));
+	cr_expect(r.good && r.o.admin.count == 0);
+	options_free(&r.o);
+	read_options(&r, GIVEN(.file = "admin = [::1]:8092\nadmin = unix:/run/sse/admin.sock"));
+	cr_expect(r.good, "%s", r.error);
+	expect_list(&r.o.admin, "[::1]:8092,unix:/run/sse/admin.sock");
+	options_free(&r.o);
+	read_options(&r, GIVEN(.file = "admin = :1", .env = {"SSE_ADMIN="}));
+	cr_expect(r.good && r.o.admin.count == 0, "%s", r.error);
+	options_free(&r.o);
+	expect_said(GIVEN(.flags = {"--admin", "8092"}), SAYS("--admin: got \"8092\", takes HOST:PORT"));
+	expect_said(GIVEN(.flags = {"--listen="}), SAYS("--listen: got \"\", takes HOST:PORT"));
+}
+
 Test(options, flags_without_a_value_are_seen)
 {
 	struct result r;
+
+	read_options(&r, GIVEN(.flags = {"--status"}));
+	cr_expect(r.good && r.o.status && !r.o.watch);
+	options_free(&r.o);
+	read_options(&r, GIVEN(.flags = {"--watch"}));
+	cr_expect(r.good && r.o.status && r.o.watch, "there is nothing else to watch");
+	options_free(&r.o);
 
 	read_options(&r, GIVEN(.flags = {"--check-config", "--version", "--help"}));
 	cr_expect(r.good && r.o.help && r.o.version && r.o.check_config);
@@ -518,7 +544,8 @@ static const char takes_count[] = "takes a whole number from 2 to 10000";
 static const char takes_bytes[] = "takes a number of bytes (K, M and G may follow) from 256 to 64K";
 static const char takes_time[] =
 	"takes a time (ms, s, m, h or d may follow; seconds if none does) from 50ms to 86400s";
-static const char takes_address[] = "takes HOST:PORT, [IPV6]:PORT, :PORT (every address) or unix:/PATH; repeatable";
+static const char takes_address[] = "takes HOST:PORT (HOST a number or localhost), [IPV6]:PORT, :PORT (every address) "
+	"or unix:/PATH";
 static const char takes_origin[] = "takes SCHEME://HOST[:PORT] whose pages may listen (no slash behind it), or *; repeatable";
 static const char takes_mode[] = "takes permissions in octal, as 0660";
 static const char takes_level[] = "takes error, warning or info";

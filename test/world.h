@@ -71,7 +71,7 @@ struct world {
 	int accept_errno;             /* accept4 on WORLD_LISTENER fails with it */
 	int wait_ms;                  /* what the last epoll_wait was allowed to wait */
 	bool admin;                   /* clients come by --admin from now on */
-	struct buf told;              /* what the service manager, by WORLD_MANAGER, was told last; a C string */
+	char told[512];               /* what the service manager, by WORLD_MANAGER, was told last */
 	int tells, manager_errno;     /* how often; telling it fails with it */
 };
 
