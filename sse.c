@@ -471,10 +471,11 @@ static uint32_t rotate_right(uint32_t x, int n)
 /* One round. The eight variables trade places from round to round instead of moving. */
 #define SHA256_ROUND(a, b, c, d, e, f, g, h, i) \
 	do { \
-		uint32_t t = h + (rotate_right(e, 6) ^ rotate_right(e, 11) ^ rotate_right(e, 25)) \
-			+ (g ^ (e & (f ^ g))) + sha256_round[i] + w[i]; \
-		d += t; \
-		h = t + (rotate_right(a, 2) ^ rotate_right(a, 13) ^ rotate_right(a, 22)) + ((a & b) | (c & (a | b))); \
+		uint32_t t = (h) + (rotate_right(e, 6) ^ rotate_right(e, 11) ^ rotate_right(e, 25)) \
+			+ ((g) ^ ((e) & ((f) ^ (g)))) + sha256_round[i] + w[i]; \
+		(d) += t; \
+		(h) = t + (rotate_right(a, 2) ^ rotate_right(a, 13) ^ rotate_right(a, 22)) \
+			+ (((a) & (b)) | ((c) & ((a) | (b)))); \
 	} while (0)
 
 static void sha256_block(uint32_t state[8], const uint8_t block[64])
@@ -482,7 +483,7 @@ static void sha256_block(uint32_t state[8], const uint8_t block[64])
 	uint32_t w[64], a = state[0], b = state[1], c = state[2], d = state[3];
 	uint32_t e = state[4], f = state[5], g = state[6], h = state[7];
 
-	for (int i = 0; i < 16; i++)
+	for (size_t i = 0; i < 16; i++)
 		w[i] = (uint32_t)block[4 * i] << 24 | (uint32_t)block[4 * i + 1] << 16
 			| (uint32_t)block[4 * i + 2] << 8 | block[4 * i + 3];
 	for (int i = 16; i < 64; i++) {
@@ -1566,16 +1567,17 @@ static void buf_clock(struct buf *b, const struct tm *t)
 
 void http_date(struct buf *b, int64_t unix_s)
 {
-	static const char days[] = "SunMonTueWedThuFriSat", months[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
+	static const char days[][4] = {"Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"};
+	static const char months[][4] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
 	time_t when = (time_t)unix_s;
 	struct tm t;
 
 	gmtime_r(&when, &t);
-	buf_bytes(b, days + 3 * t.tm_wday, 3);
+	buf_text(b, days[t.tm_wday]);
 	buf_text(b, ", ");
 	buf_padded(b, t.tm_mday, 2);
 	buf_byte(b, ' ');
-	buf_bytes(b, months + 3 * t.tm_mon, 3);
+	buf_text(b, months[t.tm_mon]);
 	buf_byte(b, ' ');
 	buf_padded(b, t.tm_year + 1900, 4);
 	buf_byte(b, ' ');
@@ -4101,7 +4103,8 @@ static bool hold_append(struct hold **hold, const char *bytes, size_t n)
 		}
 		*hold = h;
 	}
-	memcpy(h->bytes + h->len, bytes, n);
+	if (n > 0)
+		memcpy(h->bytes + h->len, bytes, n);
 	h->len += (uint32_t)n;
 	return true;
 }
@@ -5074,7 +5077,7 @@ static void stream_catch_up(struct server *s, struct conn *c)
 {
 	const struct session *x = conn_session(s, c);
 	uint32_t at = c->u.stream.run_first;
-	struct span who = {NULL, 0};
+	uint64_t who = UINT64_MAX; /* where the audience of the last event begins */
 	const struct event *e;
 	size_t bytes = 0;
 	bool may = false;
@@ -5084,12 +5087,12 @@ static void stream_catch_up(struct server *s, struct conn *c)
 		return;
 	}
 	for (; (e = ring_event(&s->ring, at)) != NULL && bytes < CATCH_WRITE && s->looked < CATCH_BYTES; at++) {
-		struct span its = ring_who(&s->ring, e);
-
-		if (its.p != who.p || its.n != who.n)
-			may = session_may_see(s, x, its);
-		s->looked += sizeof *e + (its.p != who.p || its.n != who.n ? its.n : 0);
-		who = its;
+		s->looked += sizeof *e;
+		if (e->at - e->who != who) {
+			who = e->at - e->who;
+			may = session_may_see(s, x, ring_who(&s->ring, e));
+			s->looked += e->who_bytes;
+		}
 		if (!may)
 			continue;
 		if (!pending_runs(c, at) && c->u.stream.listed == s->lists.width)
@@ -8721,11 +8724,13 @@ static void listener_close(struct server *s, struct listener *l)
 
 void listener_address(const struct listener *l, struct buf *b)
 {
-	struct sockaddr_storage address = {0};
-	struct sockaddr_in *four = (struct sockaddr_in *)(void *)&address;
-	struct sockaddr_in6 *six = (struct sockaddr_in6 *)(void *)&address;
-	struct sockaddr_un *local = (struct sockaddr_un *)(void *)&address;
-	socklen_t bytes = sizeof address - 1;
+	union {
+		struct sockaddr any;
+		struct sockaddr_in four;
+		struct sockaddr_in6 six;
+		struct sockaddr_un local;
+	} address = {.local = {0}};
+	socklen_t bytes = sizeof address - 1; /* a path may have no NUL behind it: one stays */
 	char text[INET6_ADDRSTRLEN] = "?";
 
 	if (l->path != NULL) { /* it may have been bound to another one, and moved there */
@@ -8733,21 +8738,23 @@ void listener_address(const struct listener *l, struct buf *b)
 		buf_text(b, l->path);
 		return;
 	}
-	getsockname(l->fd, (struct sockaddr *)&address, &bytes);
-	if (address.ss_family == AF_UNIX) {
-		buf_text(b, local->sun_path[0] == '\0' ? "unix:@" : "unix:");
-		buf_text(b, local->sun_path + (local->sun_path[0] == '\0'));
+	getsockname(l->fd, &address.any, &bytes);
+	if (address.any.sa_family == AF_UNIX) {
+		bool abstract = address.local.sun_path[0] == '\0';
+
+		buf_text(b, abstract ? "unix:@" : "unix:");
+		buf_text(b, address.local.sun_path + abstract);
 		return;
 	}
-	if (address.ss_family == AF_INET6) {
+	if (address.any.sa_family == AF_INET6) {
 		buf_byte(b, '[');
-		buf_text(b, inet_ntop(AF_INET6, &six->sin6_addr, text, sizeof text));
+		buf_text(b, inet_ntop(AF_INET6, &address.six.sin6_addr, text, sizeof text));
 		buf_byte(b, ']');
 	} else {
-		buf_text(b, inet_ntop(AF_INET, &four->sin_addr, text, sizeof text));
+		buf_text(b, inet_ntop(AF_INET, &address.four.sin_addr, text, sizeof text));
 	}
 	buf_byte(b, ':');
-	buf_number(b, ntohs(address.ss_family == AF_INET6 ? six->sin6_port : four->sin_port));
+	buf_number(b, ntohs(address.any.sa_family == AF_INET6 ? address.six.sin6_port : address.four.sin_port));
 }
 
 static void listener_log(struct server *s, const struct listener *l, const char *key, const char *by)
@@ -9372,12 +9379,12 @@ static void standard_files(void)
 static uint32_t descriptors(const struct options *o)
 {
 	struct rlimit limit = {1024, 1024};
-	rlim_t want = MAX_CONNECTIONS;
+	rlim_t want = MAX_CONNECTIONS, reserve = RESERVE_DESCRIPTORS;
 
 	getrlimit(RLIMIT_NOFILE, &limit);
 	if (o->max_connections > 0)
 		want = (rlim_t)o->max_connections;
-	want += 2 * RESERVE_DESCRIPTORS;
+	want += 2 * reserve;
 	limit.rlim_cur = want < limit.rlim_max ? want : limit.rlim_max;
 	setrlimit(RLIMIT_NOFILE, &limit);
 	return (uint32_t)limit.rlim_cur;
@@ -9779,9 +9786,8 @@ int main(int argc, char **argv)
 	} else if (options.status) {
 		status = status_run(&options);
 	} else {
-		if (!server_init(&server, &options, &sys_linux, descriptors(&options), &error))
-			status = fail("", &error, 2);
-		else if (options.check_config && !journal_usable(&options, &error))
+		if (!server_init(&server, &options, &sys_linux, descriptors(&options), &error)
+				|| (options.check_config && !journal_usable(&options, &error)))
 			status = fail("", &error, 2);
 		else if (options.check_config)
 			status = print(STDOUT_FILENO, span_of("sse: the configuration is good\n")) ? 0 : 1;

@@ -860,7 +860,7 @@ struct identity {
 };
 
 /* Django's {"user":...,"roles":[...],"sid":...,"expire_at":...}. NULL, or what is wrong, and where. */
-const char *answer_read(struct span json, struct identity *who, size_t *at);
+const char *answer_read(struct span text, struct identity *who, size_t *at);
 /*
  * A ticket: JWT in compact form (RFC 7519, RFC 7515), HS256 with one of the keys. now_s is unix time,
  * leeway_s counts for nbf and iat. Nothing of the claims is looked at before the signature was found
@@ -1274,7 +1274,7 @@ void conn_feed(struct server *s, struct conn *c, const char *bytes, size_t n);
 /* What epoll says of it: EPOLLIN, EPOLLOUT, ... */
 void conn_event(struct server *s, struct conn *c, uint32_t events);
 /* Takes one line of a datagram; appends its answer, one line without the newline, to ack. */
-void datagram_line(struct server *s, struct span line, struct buf *ack);
+void datagram_line(struct server *s, struct span text, struct buf *ack);
 /* Writes a slice of the dirty connections. */
 void deliver_slice(struct server *s);
 /* May the loop take in more events now? False while a stream is crowded: see conn_crowd. */
