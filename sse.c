@@ -111,6 +111,7 @@ enum {
 	RESERVE_DESCRIPTORS = 32,    /* beyond --max-connections: to tell a client that it is one too many */
 	DROP_MAX = 65536,            /* bytes a client may send where nobody listens */
 	MANAGER_MS = 10000,          /* how often the service manager is told how it is */
+	MANAGER_RETRY_MS = 100,      /* when it had no time to listen */
 	MANAGER_MARGIN_MS = 5000,    /* the end takes so long, beyond --drain */
 	PASSED_FIRST = 3,            /* the first socket that it passes: SD_LISTEN_FDS_START */
 	STATUS_PATIENCE_MS = 5000,   /* how long sse --status waits for its answer */
@@ -6829,8 +6830,8 @@ static void questions_drain(struct server *s)
  * ============================================================================================ */
 
 /* How parts that may be missing are. */
-enum health { PART_OFF, PART_OK, PART_FAILING };
-static const char *const part_names[] = {"off", "ok", "failing"};
+enum health { PART_OFF, PART_OK, PART_FAILING, PART_UNTRIED };
+static const char *const part_names[] = {"off", "ok", "failing", "not asked yet"};
 
 static enum health journal_health(const struct server *s)
 {
@@ -6839,7 +6840,8 @@ static enum health journal_health(const struct server *s)
 
 static enum health auth_health(const struct server *s)
 {
-	return s->opt.auth_url[0] == '\0' ? PART_OFF : s->auth_failing ? PART_FAILING : PART_OK;
+	return s->opt.auth_url[0] == '\0' ? PART_OFF : s->auth_failing ? PART_FAILING
+		: s->count.questions == 0 ? PART_UNTRIED : PART_OK;
 }
 
 /* Is everything that was sent taken in, and answered? */
@@ -6847,37 +6849,56 @@ static bool intake_done(const struct server *s)
 {
 	const struct intake *in = &s->intake;
 
-	return in->next == in->have && in->answered == in->next && !in->readable;
+	return in->next == in->have && in->answered == in->next && (!in->readable || in->last);
 }
 
-/* The files that are open; -1: can't be told. */
-static int64_t process_files(void)
+/* The files that are open. Linux says so since 6.2; before, those are counted that are known here. */
+static int64_t process_files(const struct server *s)
 {
-	DIR *dir = opendir("/proc/self/fd");
-	int64_t n = -3; /* ".", "..", and its own */
+	int64_t known = s->open.count + (uint32_t)s->listener_count;
+	struct stat st;
 
-	if (dir == NULL)
-		return -1;
-	while (readdir(dir) != NULL)
-		n++;
-	closedir(dir);
+	if (lstat("/proc/self/fd", &st) == 0 && st.st_size > 0)
+		return st.st_size;
+	for (int i = 0; i < MAX_LINKS; i++)
+		known += s->links[i].fd >= 0;
+	for (const int *fd = (int[]){s->epoll, s->signals, s->spare, s->datagrams.fd, s->manager.fd, s->journal.directory,
+			s->journal.file, s->journal.syncer, s->journal.syncer, 0, 1, 2, -2}; *fd != -2; fd++)
+		known += *fd >= 0;
+	return known;
+}
+
+/* The next number of a line. */
+static int64_t number_next(struct span *rest)
+{
+	struct span digits = span_cut(rest, ' ');
+	int64_t n = 0;
+
+	for (size_t i = 0; i < digits.n && is_digit(digits.p[i]) && n < INT64_MAX / 16; i++)
+		n = n * 10 + (digits.p[i] - '0');
 	return n;
 }
 
-/* The number of this place in /proc/self/statm, counted from 0, in bytes; -1: can't be told. */
-static int64_t process_memory(int place)
+/* What the kernel says of this process, at most once a second; what it does not say now stays as it was. */
+static void process_look(struct server *s)
 {
+	struct process *p = &s->process;
 	size_t bytes;
-	char *text = file_read("/proc/self/statm", 4096, &bytes);
-	struct span rest = {text, text == NULL ? 0 : bytes}, field = rest;
-	int64_t pages = 0;
+	char *text;
+	struct span rest;
 
-	for (; place >= 0; place--)
-		field = span_cut(&rest, ' ');
-	for (size_t i = 0; i < field.n && is_digit(field.p[i]); i++)
-		pages = pages * 10 + (field.p[i] - '0');
+	if (p->looked && s->now_ms - p->looked_ms < 1000)
+		return;
+	p->looked = true;
+	p->looked_ms = s->now_ms;
+	p->files = process_files(s);
+	text = file_read("/proc/self/statm", 4096, &bytes);
+	if (text == NULL)
+		return;
+	rest = (struct span){text, bytes};
+	p->virtual_bytes = number_next(&rest) * sysconf(_SC_PAGESIZE);
+	p->resident_bytes = number_next(&rest) * sysconf(_SC_PAGESIZE);
 	free(text);
-	return text == NULL ? -1 : pages * sysconf(_SC_PAGESIZE);
 }
 
 static void metric_begin(struct buf *b, const char *name, const char *type, const char *help)
@@ -6980,7 +7001,7 @@ static void metrics_events(struct server *s, struct buf *b)
 	counter(b, "sse_writes_total", "Calls of sendmsg for that, and for all other answers.", s->count.sends);
 	counter(b, "sse_sent_bytes_total", "Bytes the kernel took in them.", s->count.sent_bytes);
 	metric_begin(b, name, "histogram",
-		"From when a datagram was taken in until its event was written to the last stream that could take it.");
+		"From when a datagram was taken in until its event was written to all streams, but for those whose buffer is full.");
 	for (int i = 0; i < LATENCY_BUCKETS; i++) {
 		count += l->buckets[i];
 		metric_value(b, "sse_event_write_seconds_bucket", "le", latency_bounds[i].text, count);
@@ -7033,14 +7054,15 @@ static void metrics_process(struct server *s, struct buf *b)
 	metric_seconds(b, "process_cpu_seconds_total", clock_us(s, CLOCK_PROCESS_CPUTIME_ID, 0));
 	metric_begin(b, "process_start_time_seconds", "gauge", "When it was started, unix time.");
 	metric_seconds(b, "process_start_time_seconds", s->started_wall_ms * 1000);
-	gauge(b, "process_resident_memory_bytes", "Memory it has.", process_memory(1));
-	gauge(b, "process_virtual_memory_bytes", "Addresses it has, most of them without memory.", process_memory(0));
-	gauge(b, "process_open_fds", "Files that are open.", process_files());
+	gauge(b, "process_resident_memory_bytes", "Memory it has.", s->process.resident_bytes);
+	gauge(b, "process_virtual_memory_bytes", "Addresses it has, most of them without memory.", s->process.virtual_bytes);
+	gauge(b, "process_open_fds", "Files that are open.", s->process.files);
 	gauge(b, "process_max_fds", "Files that may be.", s->conns_max);
 }
 
 void metrics_write(struct server *s, struct buf *b)
 {
+	process_look(s);
 	metrics_connections(s, b);
 	metrics_events(s, b);
 	metrics_auth(s, b);
@@ -7058,7 +7080,7 @@ static struct status status_take(struct server *s)
 	const struct counters *n = &s->count;
 	struct status now = {.version = SSE_VERSION,
 		.pid = getpid(), .uptime_ms = s->now_ms - s->started_ms, .draining = s->draining,
-		.held_ms = intake_done(s) ? 0 : s->now_ms - s->intake.moved_ms,
+		.held = (int64_t)n->held,
 		.connections = s->open.count, .connections_max = s->conns_soft,
 		.streams = s->streams.count, .users = s->online.count, .behind = s->behind.count, .dirty = s->dirty.count,
 		.datagrams = (int64_t)n->datagrams, .events = (int64_t)n->events, .bad_lines = (int64_t)n->bad_lines,
@@ -7072,8 +7094,8 @@ static struct status status_take(struct server *s)
 		.journal_errors = (int64_t)n->journal_errors, .not_stored = (int64_t)n->not_stored,
 		.history_events = s->ring.next - s->ring.oldest, .history_oldest_ms = oldest == NULL ? 0 : oldest->id.ms,
 		.newest_ms = s->ring.newest.ms,
-		.busy_us = (int64_t)s->busy_us, .memory_bytes = process_memory(1),
-		.files = process_files(), .files_max = s->conns_max, .log_lines_dropped = (int64_t)s->log.dropped};
+		.busy_us = (int64_t)s->busy_us, .memory_bytes = s->process.resident_bytes,
+		.files = s->process.files, .files_max = s->conns_max, .log_lines_dropped = (int64_t)s->log.dropped};
 
 	for (int i = 1; i < REFUSE_COUNT; i++)
 		now.refused += (int64_t)n->refused[i];
@@ -7102,7 +7124,10 @@ static int64_t *status_number(struct status *status, int i)
 
 static void status_write(struct server *s, struct buf *b)
 {
-	struct status now = status_take(s);
+	struct status now;
+
+	process_look(s);
+	now = status_take(s);
 
 	buf_text(b, "{\"ok\":true,\"status\":{\"version\":");
 	json_write_string(b, span_of(now.version));
@@ -7231,8 +7256,8 @@ void status_show(const struct status *before, const struct status *now, struct b
 {
 	static const char *const journals[] = {"off: after a restart every page is told to reload",
 		"ok: # files, # errors since the start", "FAILING (log: journal_failed): # files, # errors, # events not stored"};
-	static const char *const auths[] = {"not asked (no --auth-url)", "answers: # questions, # failed, # wait",
-		"FAILING (log: auth_failed): # questions, # failed, # wait"};
+	static const char *const auths[] = {"off (no --auth-url)", "answers: # questions, # failed, # wait",
+		"FAILING (log: auth_failed): # questions, # failed, # wait", "not asked yet"};
 	int64_t ms = now->uptime_ms - before->uptime_ms;
 
 	show_head(b, now);
@@ -7242,14 +7267,15 @@ void status_show(const struct status *before, const struct status *now, struct b
 	show_rate(b, "deliveries", now->deliveries - before->deliveries, ms, now->deliveries, "");
 	show_rate(b, "bytes sent", now->sent_bytes - before->sent_bytes, ms, now->sent_bytes, "");
 	show_line(b, "datagrams", "# taken in, # lines refused", (int64_t[4]){now->datagrams, now->bad_lines});
-	if (now->held_ms >= 1000)
-		show_line(b, "", "WAITING for # s: streams must be written before more are taken in",
-			(int64_t[4]){now->held_ms / 1000});
+	if (now->held > before->held)
+		show_line(b, "", "HELD BACK: streams had to be written before more were taken in", NULL);
+	if (now->answered_ms >= 1000)
+		show_line(b, "", "WAITING: this question took # ms to be answered", (int64_t[4]){now->answered_ms});
 	show_line(b, "to write", "# streams; # are being given what they missed", (int64_t[4]){now->dirty, now->behind});
 	show_line(b, "closed", "# slow, # stalled, # revoked; # requests refused or put off",
 		(int64_t[4]){now->slow, now->stalled, now->revoked, now->refused});
 	show_line(b, "came back", "# without a gap, # told to reload", (int64_t[4]){now->replayed, now->resynced});
-	show_line(b, "Django", auths[now->auth % 3],
+	show_line(b, "Django", auths[now->auth % 4],
 		(int64_t[4]){now->auth_questions, now->auth_failures, now->auth_waiting});
 	show_line(b, "journal", journals[now->journal % 3],
 		(int64_t[4]){now->journal_segments, now->journal_errors, now->not_stored});
@@ -7261,7 +7287,7 @@ void status_show(const struct status *before, const struct status *now, struct b
 		show_age(b, (now->newest_ms - now->history_oldest_ms) / 1000);
 	}
 	buf_byte(b, '\n');
-	show_line(b, "load", "# % of a core; # kB of memory; # of # files", (int64_t[4]){
+	show_line(b, "load", "# % of the time at work; # kB of memory; # of # files", (int64_t[4]){
 		ms > 0 ? (now->busy_us - before->busy_us) / 10 / ms : 0, now->memory_bytes / 1024, now->files, now->files_max});
 	if (now->log_lines_dropped > 0 || now->acks_lost > 0)
 		show_line(b, "lost", "# lines of the log, # answers to datagrams",
@@ -7272,59 +7298,80 @@ void status_show(const struct status *before, const struct status *now, struct b
  * the service manager: what systemd is told, by the protocol of sd_notify(3)
  * ============================================================================================ */
 
-static void manager_tell(struct server *s, struct span text)
+/* False if it should be tried again. What it can't be told at all is said once. */
+static bool manager_tell(struct server *s, struct span text)
 {
 	struct manager *m = &s->manager;
 
-	if (m->fd < 0)
-		return;
 	if (s->sys->sendto(m->fd, text.p, text.n, MSG_DONTWAIT | MSG_NOSIGNAL, (const struct sockaddr *)&m->address,
 			m->address_bytes) >= 0) {
 		m->failing = false;
-	} else if (!m->failing) {
+		return true;
+	}
+	if (errno == EAGAIN || errno == ENOBUFS || errno == ENOMEM)
+		return false; /* it is busy */
+	if (!m->failing) {
 		m->failing = true;
 		log_text(log_begin(s, LOG_WARNING, "notify_failed"), "error", strerror(errno));
 		log_end(s);
 	}
+	return true;
 }
 
-/* A state, and a line about it that `systemctl status` shows. */
-static void manager_state(struct server *s, const char *state)
+/* How it is, for `systemctl status`. */
+static void manager_status(struct server *s, struct buf *b)
 {
-	char bytes[256];
-	struct buf b = buf_fixed(bytes, sizeof bytes);
 	int64_t ms = s->now_ms - s->manager.told_ms;
 
-	buf_text(&b, state);
-	buf_text(&b, s->draining ? "STATUS=draining, " : "STATUS=");
-	buf_number(&b, s->streams.count);
-	buf_text(&b, " streams of ");
-	buf_number(&b, s->online.count);
-	buf_text(&b, " users, ");
-	buf_number(&b, ms > 0 ? (int64_t)(s->count.events - s->manager.events) * 1000 / ms : 0);
-	buf_text(&b, " events a second");
+	buf_text(b, s->draining ? "STATUS=draining, " : "STATUS=");
+	buf_number(b, s->streams.count);
+	buf_text(b, " streams of ");
+	buf_number(b, s->online.count);
+	buf_text(b, " users, ");
+	buf_number(b, ms > 0 ? (int64_t)(s->count.events - s->manager.events) * 1000 / ms : 0);
+	buf_text(b, " events a second");
 	if (journal_health(s) == PART_FAILING)
-		buf_text(&b, "; the journal cannot be written");
+		buf_text(b, "; the journal cannot be written");
 	if (auth_health(s) == PART_FAILING)
-		buf_text(&b, "; Django does not answer");
-	buf_byte(&b, '\n');
-	s->manager.told_ms = s->now_ms;
-	s->manager.events = s->count.events;
-	manager_tell(s, buf_view(&b));
+		buf_text(b, "; Django does not answer");
+	buf_byte(b, '\n');
 }
 
-/* A sign of life, if it is due. */
+/* What it should hear now, if anything: a state, a sign of life, how it is. */
 static void manager_turn(struct server *s)
 {
 	struct manager *m = &s->manager;
+	char bytes[384];
+	struct buf b = buf_fixed(bytes, sizeof bytes);
 
-	if (m->period_ms == 0 || s->now_ms < m->due_ms)
+	if (m->fd < 0 || s->now_ms < m->due_ms)
+		return;
+	buf_text(&b, m->state != NULL ? m->state : "");
+	buf_text(&b, m->watchdog ? "WATCHDOG=1\n" : "");
+	manager_status(s, &b);
+	if (s->draining) {
+		buf_text(&b, "EXTEND_TIMEOUT_USEC=");
+		buf_number(&b, (s->drain_until_ms - s->now_ms + MANAGER_MARGIN_MS) * 1000);
+		buf_byte(&b, '\n');
+	}
+	m->due_ms = s->now_ms + (m->period_ms < MANAGER_RETRY_MS ? m->period_ms : MANAGER_RETRY_MS);
+	if (!manager_tell(s, buf_view(&b)))
 		return;
 	m->due_ms = s->now_ms + m->period_ms;
-	manager_state(s, m->watchdog ? "WATCHDOG=1\n" : "");
+	m->state = NULL;
+	m->told_ms = s->now_ms;
+	m->events = s->count.events;
 }
 
-/* What is read again is read when it says so. */
+/* It must hear of this state: now, or as soon as it can. */
+static void manager_say(struct server *s, const char *state)
+{
+	s->manager.state = state;
+	s->manager.due_ms = s->now_ms;
+	manager_turn(s);
+}
+
+/* SIGHUP begins to be done. That it is done, manager_say tells. */
 static void manager_reloading(struct server *s)
 {
 	char bytes[80];
@@ -7332,17 +7379,8 @@ static void manager_reloading(struct server *s)
 
 	buf_text(&b, "RELOADING=1\nMONOTONIC_USEC=");
 	buf_number(&b, clock_us(s, CLOCK_MONOTONIC, s->now_us));
-	manager_tell(s, buf_view(&b));
-}
-
-static void manager_stopping(struct server *s)
-{
-	char bytes[128];
-	struct buf b = buf_fixed(bytes, sizeof bytes);
-
-	buf_text(&b, "STOPPING=1\nSTATUS=draining\nEXTEND_TIMEOUT_USEC=");
-	buf_number(&b, (s->opt.drain + MANAGER_MARGIN_MS) * 1000);
-	manager_tell(s, buf_view(&b));
+	if (s->manager.fd >= 0)
+		manager_tell(s, buf_view(&b));
 }
 
 /* ============================================================================================
@@ -8386,12 +8424,12 @@ static void intake_take(struct server *s)
 	struct intake *in = &s->intake;
 	uint64_t from = s->ring.end;
 
-	if (in->next == in->have && in->readable && deliver_keeps_up(s) && s->datagrams.fd >= 0)
+	if (in->next == in->have && in->readable && !in->last && deliver_keeps_up(s) && s->datagrams.fd >= 0)
 		intake_receive(s);
 	/* Some of the ring at most: what is taken in must be in the journal before it is overwritten. */
 	for (int i = 0; i < LINES_A_TURN && in->next < in->have && in->acks.len < in->acks.cap / 2
 		&& s->ring.end - from < s->ring.size / 4 && s->ring.end - from < TURN_BYTES; i++) {
-		if (!deliver_keeps_up(s)) {
+		if (!s->stop && !deliver_keeps_up(s)) {
 			s->count.held++;
 			break;
 		}
@@ -8421,6 +8459,21 @@ static void intake_turn(struct server *s)
 	}
 	if (!in->waiting)
 		intake_answer(s, state == JOURNAL_STORED);
+}
+
+/* The end: what was received is taken in and answered, whether streams keep up or not, and what the disk does not have
+ * by now is told so. */
+static void intake_finish(struct server *s)
+{
+	struct intake *in = &s->intake;
+
+	in->last = true;
+	do {
+		in->waiting = false;
+		intake_take(s);
+		journal_commit(s);
+		intake_answer(s, journal_state(s) == JOURNAL_STORED);
+	} while (in->next < in->have);
 }
 
 /* ============================================================================================
@@ -8717,8 +8770,10 @@ static void listener_close(struct server *s, struct listener *l)
 
 	if (l->path != NULL && l->ino != 0 && lstat(l->path, &st) == 0 && st.st_dev == l->dev && st.st_ino == l->ino)
 		unlink(l->path);
-	if (l->fd >= 0)
+	if (l->fd >= 0) {
+		s->sys->epoll_ctl(s->epoll, EPOLL_CTL_DEL, l->fd, NULL); /* closing won't do it while somebody else has it open */
 		s->sys->close(l->fd);
+	}
 	*l = (struct listener){.fd = -1};
 }
 
@@ -8757,21 +8812,40 @@ void listener_address(const struct listener *l, struct buf *b)
 	buf_number(b, ntohs(address.any.sa_family == AF_INET6 ? address.six.sin6_port : address.four.sin_port));
 }
 
+/* Is it bound to this path? */
+static bool socket_is(const struct listener *l, const char *path)
+{
+	char bytes[160];
+	struct buf address = buf_fixed(bytes, sizeof bytes);
+
+	listener_address(l, &address);
+	return address.len > 5 && span_is(span_from(buf_view(&address), 5), path);
+}
+
 static void listener_log(struct server *s, const struct listener *l, const char *key, const char *by)
 {
 	struct buf *b = log_begin(s, LOG_INFO, "listening");
+	char bytes[160];
+	struct buf address = buf_fixed(bytes, sizeof bytes);
 
-	buf_byte(b, ' ');
-	buf_text(b, key);
-	buf_byte(b, '=');
-	listener_address(l, b);
+	listener_address(l, &address);
+	log_span(b, key, buf_view(&address));
 	if (by != NULL)
 		log_text(b, "by", by);
 	log_end(s);
 }
 
+static int listeners_of(const struct server *s, bool admin)
+{
+	int n = 0;
+
+	for (int i = 0; i < s->listener_count; i++)
+		n += s->listeners[i].admin == admin;
+	return n;
+}
+
 /* What is this descriptor for, that was passed? NULL, or the listener that it becomes. */
-static struct listener *passed_listener(struct server *s, int fd, struct span name)
+static struct listener *passed_listener(struct server *s, int fd, bool admin)
 {
 	struct sockaddr_storage address = {0};
 	socklen_t bytes = sizeof address, n = sizeof(int);
@@ -8784,36 +8858,43 @@ static struct listener *passed_listener(struct server *s, int fd, struct span na
 	n = sizeof listening;
 	getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &n);
 	local = address.ss_family == AF_UNIX;
-	if (type == SOCK_DGRAM && local && s->datagrams.fd < 0)
+	if (type == SOCK_DGRAM && local && bytes > sizeof(sa_family_t) && s->datagrams.fd < 0)
 		l = &s->datagrams;
 	else if (type == SOCK_STREAM && listening && (local || address.ss_family == AF_INET || address.ss_family == AF_INET6)
-		&& s->listener_count < 2 * MAX_LISTEN)
+		&& listeners_of(s, admin) < MAX_LISTEN)
 		s->listener_count++;
 	else
 		return NULL;
-	*l = (struct listener){.fd = fd, .local = local, .admin = span_is(name, "admin")};
+	*l = (struct listener){.fd = fd, .local = local, .admin = admin};
 	return l;
 }
 
 bool passed_take(struct server *s, struct buf *error)
 {
 	struct span names = span_of(s->manager.names != NULL ? s->manager.names : "");
+	char text[256];
 
+	if (s->manager.passed < 0) {
+		buf_text(error, "LISTEN_FDS: expected a number");
+		return false;
+	}
 	for (int fd = PASSED_FIRST; fd < PASSED_FIRST + s->manager.passed; fd++) {
 		struct span name = span_cut(&names, ':');
-		struct listener *l = passed_listener(s, fd, name);
+		struct listener *l = passed_listener(s, fd, span_is(name, "admin"));
 		bool events = l == &s->datagrams;
 
 		if (l == NULL) {
 			buf_text(error, "LISTEN_FDS: descriptor ");
 			buf_number(error, fd);
-			if (name.n > 0) {
+			if (name.n > 0 && name.n < sizeof text) {
+				memcpy(text, name.p, name.n);
+				text[name.n] = '\0';
 				buf_text(error, ", named ");
-				buf_span(error, name);
+				error_show(error, text);
 				buf_byte(error, ',');
 			}
-			buf_text(error, " is neither a listening stream socket (ListenStream=) nor the first Unix datagram socket"
-				" (ListenDatagram=)");
+			buf_text(error, " is neither one of up to 16 listening stream sockets (ListenStream=) nor the one Unix"
+				" datagram socket (ListenDatagram=)");
 			return false;
 		}
 		fcntl(fd, F_SETFD, FD_CLOEXEC);
@@ -8825,16 +8906,6 @@ bool passed_take(struct server *s, struct buf *error)
 		listener_log(s, l, events ? "socket" : l->admin ? "admin" : "address", "systemd");
 	}
 	return true;
-}
-
-/* Was such a socket passed? Then no option opens one. */
-static bool passed_has(const struct server *s, bool admin)
-{
-	bool any = false;
-
-	for (int i = 0; i < s->listener_count; i++)
-		any |= s->listeners[i].admin == admin;
-	return any;
 }
 
 /* Opens what --listen or --admin name. */
@@ -8852,17 +8923,32 @@ static bool listeners_open(struct server *s, const struct option_list *list, con
 	return true;
 }
 
+/* A socket was passed, and so the one that this names is not opened. */
+static void option_unused(struct server *s, const char *flag)
+{
+	struct buf *b = log_begin(s, LOG_WARNING, "option_unused");
+
+	log_text(b, "option", flag);
+	log_text(b, "why", "systemd passes a socket instead");
+	log_end(s);
+}
+
 bool server_listen(struct server *s, struct buf *error)
 {
-	bool streams = passed_has(s, false), admin = passed_has(s, true), events = s->datagrams.fd >= 0;
+	bool streams = listeners_of(s, false) > 0, admin = listeners_of(s, true) > 0, events = s->datagrams.fd >= 0;
+
+	if (streams && s->opt.listen.source != SOURCE_PRESET)
+		option_unused(s, "--listen");
+	if (admin && s->opt.admin.count > 0)
+		option_unused(s, "--admin");
+	if (events && !socket_is(&s->datagrams, s->opt.socket))
+		option_unused(s, "--socket");
 
 	if ((!streams && !listeners_open(s, &s->opt.listen, "--listen", false, error))
 		|| (!admin && !listeners_open(s, &s->opt.admin, "--admin", true, error)) || (!events && !datagrams_open(s, error)))
 		return false;
-	if (!events) {
-		log_text(log_begin(s, LOG_INFO, "listening"), "socket", s->opt.socket);
-		log_end(s);
-	}
+	if (!events)
+		listener_log(s, &s->datagrams, "socket", NULL);
 	s->spare = s->sys->open("/dev/null", O_RDONLY);
 	return true;
 }
@@ -8874,13 +8960,31 @@ static void accept_failed(struct server *s, int error)
 	log_end(s);
 }
 
+/* One too many: it is told to come back, and closed at once. */
+static void accept_put_off(struct server *s, int fd, enum refusal why)
+{
+	struct buf *b = &s->scratch;
+	struct iovec iov;
+
+	s->count.refused[why]++;
+	s->sys->recv(fd, s->input, sizeof s->input, 0);
+	explicit_bzero(s->input, sizeof s->input);
+	buf_clear(b);
+	answer_begin(s, b, &(struct http_request){0}, 200);
+	buf_text(b, "Content-Type: text/event-stream\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n");
+	sse_retry(b, retry_ms(s));
+	iov = (struct iovec){b->data, b->len};
+	s->sys->sendmsg(fd, &(struct msghdr){.msg_iov = &iov, .msg_iovlen = 1}, MSG_NOSIGNAL | MSG_DONTWAIT);
+	s->sys->shutdown(fd, SHUT_WR);
+	s->sys->close(fd);
+}
+
 /*
  * There are no descriptors: the spare one makes room for one client at a time, who is told to
  * come back and leaves. Without it the client would hang, and the listener stay readable.
  */
 static bool accept_shed(struct server *s, struct listener *l)
 {
-	struct buf *b = &s->scratch;
 	int error = errno, fd;
 
 	accept_failed(s, error);
@@ -8888,23 +8992,23 @@ static bool accept_shed(struct server *s, struct listener *l)
 		return false;
 	s->sys->close(s->spare);
 	fd = s->sys->accept4(l->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-	if (fd >= 0) {
-		struct iovec iov;
-
-		s->sys->recv(fd, s->input, sizeof s->input, 0);
-		explicit_bzero(s->input, sizeof s->input);
-		s->count.refused[REFUSE_no_descriptors]++;
-		buf_clear(b);
-		answer_begin(s, b, &(struct http_request){0}, 200);
-		buf_text(b, "Content-Type: text/event-stream\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n");
-		sse_retry(b, retry_ms(s));
-		iov = (struct iovec){b->data, b->len};
-		s->sys->sendmsg(fd, &(struct msghdr){.msg_iov = &iov, .msg_iovlen = 1}, MSG_NOSIGNAL | MSG_DONTWAIT);
-		s->sys->shutdown(fd, SHUT_WR);
-		s->sys->close(fd);
-	}
+	if (fd >= 0)
+		accept_put_off(s, fd, REFUSE_no_descriptors);
 	s->spare = s->sys->open("/dev/null", O_RDONLY);
 	return fd >= 0;
+}
+
+/*
+ * Is there no room for one more? Beyond --max-connections some are let in, to be given an answer in order, and some of
+ * the operator's: neither may take what is kept for the other.
+ */
+static bool accept_full(const struct server *s, bool admin)
+{
+	uint32_t room = (s->conns_max - s->conns_soft) / 4;
+
+	if (s->conns_max - s->conns_soft > 2 * RESERVE_DESCRIPTORS)
+		room = RESERVE_DESCRIPTORS / 2;
+	return admin ? s->admins >= room : s->open.count - s->admins >= s->conns_soft + room;
 }
 
 static void accept_turn(struct server *s, struct listener *l)
@@ -8925,6 +9029,10 @@ static void accept_turn(struct server *s, struct listener *l)
 		}
 		if (fd < 0)
 			continue; /* this client is gone already: ECONNABORTED and the like */
+		if (accept_full(s, l->admin)) {
+			accept_put_off(s, fd, REFUSE_too_many_connections);
+			continue;
+		}
 		if ((uint32_t)fd >= s->conns_max || !epoll_add(s, fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET)) {
 			accept_failed(s, errno);
 			s->sys->close(fd);
@@ -9184,33 +9292,38 @@ static void server_drain(struct server *s)
 	}
 	s->draining = true;
 	s->drain_until_ms = s->now_ms + s->opt.drain;
+	if (intake_done(s))
+		s->intake.moved_ms = s->now_ms;
 	s->intake.readable = true; /* what is in the socket was accepted: it is taken in first */
 	log_number(log_begin(s, LOG_INFO, "draining"), "streams", s->streams.count);
 	log_end(s);
-	manager_stopping(s);
+	manager_say(s, "STOPPING=1\n");
 	questions_drain(s);
 	for (int i = 0; i < s->listener_count; i++)
 		if (!s->listeners[i].admin)
 			listener_close(s, &s->listeners[i]);
 }
 
+/* No more datagrams are taken from the socket: those that a service manager holds it for wait for the next sse. */
+static void drain_streams(struct server *s)
+{
+	listener_close(s, &s->datagrams);
+	for (uint32_t i = 0; (i = set_next(&s->open, i)) != SET_END; i++) {
+		struct conn *c = &s->conns[i];
+
+		if (c->state == CONN_STREAM && !c->blocked)
+			conn_dirty(s, c);
+		else if (c->state == CONN_HEAD && c->in == NULL && c->out == NULL && !c->admin)
+			conn_dead(s, c, CLOSE_shutdown);
+	}
+}
+
 static void drain_turn(struct server *s)
 {
 	/* Publishers that never pause get half of the time, so that the streams have the other. */
-	if (s->datagrams.fd >= 0 && (intake_done(s) || s->now_ms >= s->drain_until_ms - s->opt.drain / 2)) {
-		intake_answer(s, journal_state(s) == JOURNAL_STORED);
-		s->intake.waiting = s->intake.readable = false;
-		s->intake.have = s->intake.next;
-		listener_close(s, &s->datagrams);
-		for (uint32_t i = 0; (i = set_next(&s->open, i)) != SET_END; i++) {
-			struct conn *c = &s->conns[i];
-
-			if (c->state == CONN_STREAM && !c->blocked)
-				conn_dirty(s, c);
-			else if (c->state == CONN_HEAD && c->in == NULL && c->out == NULL)
-				conn_dead(s, c, CLOSE_shutdown);
-		}
-	}
+	s->intake.last |= s->now_ms >= s->drain_until_ms - s->opt.drain / 2;
+	if (s->datagrams.fd >= 0 && intake_done(s))
+		drain_streams(s);
 	if ((s->datagrams.fd < 0 && s->open.count == s->admins) || s->now_ms >= s->drain_until_ms)
 		s->stop = true;
 }
@@ -9265,9 +9378,11 @@ static void signals_turn(struct server *s)
 
 	while (s->sys->read(s->signals, &info, sizeof info) == (ssize_t)sizeof info) {
 		if (info.ssi_signo == SIGHUP) {
-			manager_reloading(s);
+			if (!s->draining)
+				manager_reloading(s);
 			authorities_reload(s);
-			manager_state(s, "READY=1\n");
+			if (!s->draining)
+				manager_say(s, "READY=1\n");
 		} else if (info.ssi_signo == SIGUSR1) {
 			log_reopen(s);
 		} else {
@@ -9328,7 +9443,7 @@ void server_turn(struct server *s, int wait_ms)
 		wait_ms = HELD_MS;
 	else if (server_needs_ticks(s) && (wait_ms < 0 || wait_ms > tick_ms))
 		wait_ms = tick_ms > 0 ? (int)tick_ms : 0;
-	if (s->manager.period_ms > 0 && (wait_ms < 0 || wait_ms > s->manager.due_ms - s->now_ms))
+	if (s->manager.fd >= 0 && (wait_ms < 0 || wait_ms > s->manager.due_ms - s->now_ms))
 		wait_ms = s->manager.due_ms > s->now_ms ? (int)(s->manager.due_ms - s->now_ms) : 0;
 	n = s->sys->epoll_wait(s->epoll, events, sizeof events / sizeof events[0], wait_ms);
 	clock_read(s);
@@ -9347,6 +9462,8 @@ void server_turn(struct server *s, int wait_ms)
 	manager_turn(s);
 	if (s->draining)
 		drain_turn(s);
+	if (s->stop)
+		intake_finish(s);
 	conn_reap(s);
 	log_flush(s);
 	s->busy_us += (uint64_t)(clock_us(s, CLOCK_MONOTONIC, began_us) - began_us);
@@ -9424,13 +9541,13 @@ static bool signals_open(struct server *s)
 	return s->signals >= 0 && s->epoll >= 0 && epoll_add(s, s->signals, EPOLLIN);
 }
 
-/* A variable that is a number from 1 on; 0 if it is anything else, or not there. */
+/* A variable that is a whole number; -1 if it is anything else, or not there. */
 static int64_t environment_number(const char *name)
 {
 	const char *text = getenv(name);
 	int64_t n;
 
-	return text != NULL && option_number(TYPE_COUNT, text, &n) ? n : 0;
+	return text != NULL && option_number(TYPE_COUNT, text, &n) ? n : -1;
 }
 
 /* Who started this, as it says in the environment: sd_listen_fds(3), sd_notify(3), sd_watchdog_enabled(3). */
@@ -9440,18 +9557,27 @@ static void manager_open(struct server *s)
 	const char *path = getenv("NOTIFY_SOCKET");
 	int64_t passed = environment_number("LISTEN_FDS"), watchdog_ms = environment_number("WATCHDOG_USEC") / 1000;
 
-	if (environment_number("LISTEN_PID") == getpid() && passed < INT_MAX / 2) {
-		m->passed = (int)passed;
+	if (environment_number("LISTEN_PID") == getpid() && getenv("LISTEN_FDS") != NULL) {
+		m->passed = passed < 0 || passed > INT_MAX / 2 ? -1 : (int)passed;
 		m->names = getenv("LISTEN_FDNAMES");
 	}
-	if (path == NULL || (path[0] != '/' && path[0] != '@') || strlen(path) >= sizeof m->address.sun_path)
+	if (path == NULL)
 		return;
+	if ((path[0] != '/' && path[0] != '@') || strlen(path) >= sizeof m->address.sun_path) {
+		log_text(log_begin(s, LOG_WARNING, "notify_failed"), "error", "NOTIFY_SOCKET is no path of a Unix socket");
+		log_end(s);
+		return;
+	}
 	m->address.sun_family = AF_UNIX;
 	m->address_bytes = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + strlen(path));
 	memcpy(m->address.sun_path, path, strlen(path));
 	if (path[0] == '@')
 		m->address.sun_path[0] = '\0';
 	m->fd = s->sys->socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (m->fd < 0) {
+		log_text(log_begin(s, LOG_WARNING, "notify_failed"), "error", strerror(errno));
+		log_end(s);
+	}
 	m->watchdog = watchdog_ms > 0 && (getenv("WATCHDOG_PID") == NULL || environment_number("WATCHDOG_PID") == getpid());
 	m->period_ms = m->watchdog && watchdog_ms / 2 < MANAGER_MS ? watchdog_ms / 2 + (watchdog_ms < 2) : MANAGER_MS;
 	m->due_ms = s->now_ms + m->period_ms;
@@ -9671,7 +9797,7 @@ static int server_run(struct server *s, struct buf *error)
 	sandbox_enter(s);
 	log_number(log_begin(s, LOG_INFO, "ready"), "max_connections", s->conns_soft);
 	log_end(s);
-	manager_state(s, "READY=1\n");
+	manager_say(s, "READY=1\n");
 	while (!s->stop)
 		server_turn(s, -1);
 	for (uint32_t i = 0; (i = set_next(&s->streams, i)) != SET_END; i++)
@@ -9690,53 +9816,80 @@ static int status_failed(const char *path, int error)
 	char text[512];
 	struct buf b = buf_fixed(text, sizeof text);
 
-	error_line(&b, "--socket", path, error == ENOENT ? "there is no such socket: is sse running, and with this --socket?"
+	error_line(&b, "--socket", path, error == ENOENT ? "there is no such socket: is sse running, not going down, and with this --socket?"
 		: error == ECONNREFUSED ? "no sse is listening there"
 		: error == EACCES ? "not allowed: ask as root, or as one of the group that the socket belongs to"
 		: error == EAGAIN ? "sse takes no datagrams now: its queue is full"
-		: error == ETIMEDOUT ? "no answer within 5 s"
+		: error == ECONNRESET ? "it went away without an answer"
+		: error == ETIMEDOUT ? "no answer within 5 s (is sse in another network namespace? ask there)"
 		: error == EPROTO ? "what answers there is no sse that knows {\"op\":\"status\"}" : strerror(error), 0);
 	return fail("", &b, 1);
 }
 
-/* Asks the sse that runs. An errno, 0: it has answered. */
-static int status_ask(int fd, const char *path, struct status *now)
+/* A socket to ask by, or -1. It is connected before it has a name, so nobody else can answer. */
+static int status_open(const char *path)
 {
-	static const char question[] = "{\"op\":\"status\"}";
+	const struct sockaddr anybody = {.sa_family = AF_UNIX};
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
-	struct pollfd answer = {.fd = fd, .events = POLLIN};
-	char text[8192];
-	ssize_t n;
+	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0), error;
 
 	memcpy(address.sun_path, path, strlen(path));
-	while (recv(fd, text, sizeof text, MSG_DONTWAIT) >= 0)
-		; /* an answer that came too late */
-	if (sendto(fd, question, sizeof question - 1, MSG_DONTWAIT, (struct sockaddr *)&address, sizeof address) < 0)
+	/* The name is the kernel's choice (unix(7), autobind): that is where the answer goes. */
+	if (fd >= 0 && connect(fd, (const struct sockaddr *)&address, sizeof address) == 0
+		&& bind(fd, &anybody, sizeof anybody.sa_family) == 0)
+		return fd;
+	error = errno;
+	if (fd >= 0)
+		close(fd);
+	errno = error;
+	return -1;
+}
+
+/* Asks the sse that runs; an errno, 0: it has answered. With --watch a question is never given up, because one more
+ * would wait behind it: that it takes long is said once. */
+static int status_ask(const struct options *o, struct status *now)
+{
+	static const char question[] = "{\"op\":\"status\"}";
+	struct timespec asked, answered;
+	int fd = status_open(o->socket), error = 0;
+	char text[8192];
+	ssize_t n = -1;
+
+	if (fd < 0)
 		return errno;
-	if (poll(&answer, 1, STATUS_PATIENCE_MS) != 1)
-		return ETIMEDOUT;
-	n = recv(fd, text, sizeof text, MSG_DONTWAIT);
-	return n > 0 && status_read((struct span){text, (size_t)n}, now) ? 0 : EPROTO;
+	clock_gettime(CLOCK_MONOTONIC, &asked);
+	if (sendto(fd, question, sizeof question - 1, MSG_DONTWAIT | MSG_NOSIGNAL, NULL, 0) < 0)
+		error = errno;
+	if (error == 0 && poll(&(struct pollfd){.fd = fd, .events = POLLIN}, 1, STATUS_PATIENCE_MS) != 1)
+		error = ETIMEDOUT;
+	if (error == ETIMEDOUT && o->watch) {
+		status_failed(o->socket, error);
+		error = 0;
+	}
+	if (error == 0 && (n = recv(fd, text, sizeof text, 0)) < 0)
+		error = errno;
+	if (error == 0 && !status_read((struct span){text, (size_t)n}, now))
+		error = EPROTO;
+	clock_gettime(CLOCK_MONOTONIC, &answered);
+	now->answered_ms = (answered.tv_sec - asked.tv_sec) * 1000 + (answered.tv_nsec - asked.tv_nsec) / 1000000;
+	close(fd);
+	return error;
 }
 
 /* sse --status, and --watch: again and again, on a terminal in place of what it showed before. */
 static int status_run(const struct options *o)
 {
-	const struct sockaddr anybody = {.sa_family = AF_UNIX};
-	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0), error = 0, said = 0;
+	int error = 0, said = 0;
 	struct status before, now;
 	struct buf b = buf_growable();
 	bool printed;
 
-	/* Bound to a name of the kernel's choice (unix(7), autobind): that is where the answer goes. */
-	if (fd < 0 || bind(fd, &anybody, sizeof anybody.sa_family) < 0)
-		return status_failed(o->socket, errno);
 	do {
-		error = status_ask(fd, o->socket, &before);
+		error = status_ask(o, &before);
 		if (error == 0 || o->watch)
 			poll(NULL, 0, 1000);
 		if (error == 0)
-			error = status_ask(fd, o->socket, &now);
+			error = status_ask(o, &now);
 		buf_clear(&b);
 		if (error == 0 && o->watch && isatty(STDOUT_FILENO))
 			buf_text(&b, "\x1b[H\x1b[2J");
@@ -9747,7 +9900,6 @@ static int status_run(const struct options *o)
 			status_failed(o->socket, error);
 		said = error;
 	} while (o->watch && printed);
-	close(fd);
 	buf_free(&b);
 	return error == 0 && printed ? 0 : 1;
 }

@@ -819,7 +819,7 @@ struct conn {
 	bool asked : 1;      /* had an answer already: may wait for --idle-timeout */
 	bool proxied : 1;    /* it comes from a --trusted-proxy */
 	bool paced : 1;      /* its request was counted against --requests-per-address */
-	bool admin : 1;      /* the operator's: it came by --admin, and no limit is its */
+	bool admin : 1;      /* the operator's: it came by --admin, and counts against no limit of the others */
 	uint32_t serial;     /* its name in the log */
 	uint32_t since_ms;   /* of the last progress: bytes written, a state entered, blocked */
 	uint32_t opened_ds;  /* when the stream began, in tenths of a second */
@@ -987,16 +987,17 @@ extern const struct sys sys_linux;
  * says otherwise.
  */
 #define STATUS_NUMBERS(X) \
-	X(pid) X(uptime_ms) X(draining) X(held_ms) /* how long datagrams have waited for streams to be written */ \
+	X(pid) X(uptime_ms) X(draining) X(held) /* turns in which publishers were held back */ \
 	X(connections) X(connections_max) X(streams) X(users) X(behind) X(dirty) /* streams with events to be written */ \
 	X(datagrams) X(events) X(bad_lines) X(acks_lost) X(deliveries) X(sent_bytes) \
 	X(slow) X(stalled) X(revoked) X(refused) X(replayed) X(resynced) \
-	X(auth) /* 0 off, 1 ok, 2 failing; so is journal */ X(auth_waiting) X(auth_questions) X(auth_failures) \
+	X(auth) /* 0 off, 1 ok, 2 failing, 3 not asked yet; so is journal */ X(auth_waiting) X(auth_questions) X(auth_failures) \
 	X(journal) X(journal_segments) X(journal_errors) X(not_stored) \
 	X(history_events) X(history_oldest_ms) /* unix time; 0: there is none */ X(newest_ms) /* of the newest id */ \
 	X(busy_us) X(memory_bytes) X(files) X(files_max) X(log_lines_dropped)
 struct status {
 	char version[32];
+	int64_t answered_ms; /* the answer took so long: not a part of it */
 #define X(name) int64_t name;
 	STATUS_NUMBERS(X)
 #undef X
@@ -1015,9 +1016,10 @@ struct manager {
 	struct sockaddr_un address;
 	socklen_t address_bytes;
 	bool failing;      /* the last message could not be sent: said once */
-	bool watchdog;     /* it waits for a sign of life ... */
-	int64_t period_ms; /* ... so often; 0: nothing is due, ever */
-	int64_t due_ms;
+	bool watchdog;     /* it waits for a sign of life */
+	const char *state; /* "READY=1\n" or another one that it has not heard yet; NULL: it has */
+	int64_t period_ms; /* how often it is told how things are ... */
+	int64_t due_ms;    /* ... and when again */
 	uint64_t events;   /* counters.events when it was told last, at told_ms */
 	int64_t told_ms;
 	int passed;        /* sockets, from descriptor 3 on ... */
@@ -1071,6 +1073,7 @@ enum {
 /* Datagrams taken from the socket, and how far the present one has been read. */
 struct intake {
 	bool readable; /* the socket may hold more */
+	bool last;     /* nothing more is received: going down */
 	bool waiting;  /* its answers wait for the disk */
 	int have, next;
 	int64_t taken_us; /* when these datagrams were taken from the socket */
@@ -1139,12 +1142,19 @@ struct counters {
 	uint64_t refused[REFUSE_COUNT], closed[CLOSE_COUNT];
 };
 
+/* What the kernel says of this process. */
+struct process {
+	bool looked;
+	int64_t looked_ms;
+	int64_t files, resident_bytes, virtual_bytes;
+};
+
 /* All there is: no state outside. */
 struct server {
 	struct options opt;
 	const struct sys *sys;
-	int64_t now_us;  /* monotonic, read once a turn; */
-	int64_t now_ms;  /* so is this, and */
+	int64_t now_us;  /* monotonic, read when last needed */
+	int64_t now_ms;  /* monotonic, read once a turn, as is */
 	int64_t wall_ms; /* unix time */
 	int64_t started_ms, started_wall_ms;
 	struct counters count;
@@ -1161,6 +1171,7 @@ struct server {
 	int64_t drain_until_ms;
 
 	struct manager manager;
+	struct process process;
 
 	struct ring ring;
 	struct journal journal;

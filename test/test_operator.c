@@ -141,7 +141,7 @@ Test(operator, readyz_tells_what_else_is_wrong)
 	int fd, link;
 
 	world_start(NULL, "--auth-url", "http://127.0.0.1:8000/auth", "--journal", world_journal(), NULL);
-	cr_expect_str_eq(strstr(asks("/readyz"), "\r\n\r\n"), "\r\n\r\nready\njournal ok\ndjango ok\n");
+	cr_expect_str_eq(strstr(asks("/readyz"), "\r\n\r\n"), "\r\n\r\nready\njournal ok\ndjango not asked yet\n");
 	fd = client_open();
 	client_says(fd, "GET /api/v1/sse/events/?token=t HTTP/1.1\r\nHost: a\r\n\r\n");
 	world_settle();
@@ -300,7 +300,7 @@ static void managed(bool watchdog, int64_t period_ms)
 {
 	world_start(tokens, NULL);
 	world.server->manager = (struct manager){.fd = WORLD_MANAGER, .watchdog = watchdog, .period_ms = period_ms,
-		.due_ms = world.now_ms + period_ms};
+		.told_ms = world.now_ms, .due_ms = world.now_ms + period_ms};
 }
 
 Test(manager, hears_that_the_loop_runs_also_when_nothing_happens)
@@ -335,7 +335,8 @@ Test(manager, hears_of_a_reload_and_of_the_end)
 	cr_expect_eq(world.tells, 2);
 	cr_expect_str_eq(world.told, "READY=1\nSTATUS=0 streams of 0 users, 0 events a second\n");
 	world_raises(SIGTERM);
-	cr_expect_str_eq(world.told, "STOPPING=1\nSTATUS=draining\nEXTEND_TIMEOUT_USEC=10000000");
+	cr_expect_str_eq(world.told, "STOPPING=1\nSTATUS=draining, 0 streams of 0 users, 0 events a second\n"
+		"EXTEND_TIMEOUT_USEC=10000000\n");
 	world_stop();
 }
 
@@ -350,5 +351,46 @@ Test(manager, that_is_gone_is_said_once)
 	world.manager_errno = 0;
 	world_pass(1000);
 	cr_expect_eq(world.tells, 1);
+	world_stop();
+}
+
+Test(manager, that_is_busy_is_told_again)
+{
+	managed(true, 5000);
+	world.manager_errno = EAGAIN;
+	world_raises(SIGTERM);
+	cr_expect_eq(world.tells, 0);
+	cr_expect(strstr(log_hears(), "notify_failed") == NULL, "that is no fault");
+	server_turn(world.server, -1);
+	cr_expect(world.wait_ms >= 0 && world.wait_ms <= 100, "it is tried again soon: %d", world.wait_ms);
+	world.manager_errno = 0;
+	world_pass(100);
+	cr_expect(strncmp(world.told, "STOPPING=1\nWATCHDOG=1\nSTATUS=draining, ", 39) == 0, "%s", world.told);
+	world_stop();
+}
+
+/* ---- the end ---- */
+
+/* What was received is taken in, however little time there is: nobody else has it. */
+Test(drain, takes_in_what_was_received)
+{
+	char lines[64 * 48] = "";
+	int slow;
+
+	world_start(tokens, "--queue", "4", "--drain", "0s", NULL);
+	slow = stream_open("boss");
+	client_room(slow, 0);
+	for (int i = 0; i < 40; i++)
+		strcat(lines, "{\"event\":\"a\",\"data\":1,\"to\":\"all\"}\n");
+	django_queues(lines);
+	django_queues(lines);
+	django_queues(lines);
+	server_turn(world.server, 0);
+	server_turn(world.server, 0);
+	cr_assert_lt(world.server->count.events, 100, "publishers are held back for the slow one");
+	world_raises(SIGTERM);
+	cr_expect(world.server->stop);
+	cr_expect_eq(world.server->count.events, 120);
+	cr_expect_eq(world.acks_sent, 3, "and every line is answered");
 	world_stop();
 }
