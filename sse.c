@@ -6740,6 +6740,7 @@ static struct link *link_pick(struct server *s)
 			if (closed == NULL)
 				closed = &s->links[i];
 		}
+	assert(closed != NULL); /* no more is asked than there are links: questions_wait */
 	return closed;
 }
 
