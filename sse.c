@@ -9880,8 +9880,8 @@ static int status_ask(const struct options *o, struct status *now)
 /* sse --status, and --watch: again and again, on a terminal in place of what it showed before. */
 static int status_run(const struct options *o)
 {
-	int error = 0, said = 0;
-	struct status before, now;
+	struct status before = {0}, now = {0};
+	int error, said = 0;
 	struct buf b = buf_growable();
 	bool printed;
 

@@ -1108,12 +1108,13 @@ struct listener {
 	X(50000, "0.05") X(100000, "0.1") X(250000, "0.25") X(500000, "0.5") X(1000000, "1") X(2500000, "2.5") \
 	X(5000000, "5") X(10000000, "10") X(INT64_MAX, "+Inf")
 
-enum {
-#define X(bound, text) + 1
-	LATENCY_BUCKETS = LATENCY_BOUNDS(X),
+enum latency_bucket {
+#define X(bound, text) LATENCY_##bound,
+	LATENCY_BOUNDS(X)
 #undef X
-	LATENCY_MARKS = 64
+	LATENCY_BUCKETS
 };
+enum { LATENCY_MARKS = 64 };
 
 /*
  * From when an event was taken in until it was written to the last stream that could take it. Events that were taken
