@@ -1,8 +1,8 @@
 /*
  * system.c - the whole server, from outside: a sanitized binary (SSE_BIN), real sockets, real
  * signals. Each test starts one of its own; server_stop sees it end with 0, without a leak or a
- * word from a sanitizer, and every line of its log marked SSE. A test named H24 or D6 is that row of
- * FAULTS.md; the others are rows of DESIGN.md.
+ * word from a sanitizer, and every line of its log marked SSE. A test, or a row of a table, whose name begins with H24 or
+ * D6 is about that row of FAULTS.md (see test/faults.md); the others are rows of DESIGN.md.
  */
 #include "system.h"
 #include <sched.h>
@@ -22,7 +22,7 @@ int __lsan_is_turned_off(void)
  * HTTP
  * ============================================================================================ */
 
-Test(http, events_answers_with_exactly_this_head)
+Test(http, H48_R30_events_answers_with_exactly_this_head)
 {
 	struct server s = server_start(NULL);
 	struct client c = client_open(&s);
@@ -38,7 +38,7 @@ Test(http, events_answers_with_exactly_this_head)
 	server_stop(&s);
 }
 
-Test(http, date_is_the_date)
+Test(http, R30_date_is_the_date)
 {
 	struct server s = server_start(NULL);
 	struct client c = ask(&s, GET_STATS);
@@ -187,7 +187,7 @@ Test(http, H34_preflight_is_for_allowed_origins)
 	server_stop(&s);
 }
 
-Test(http, a_star_allows_every_origin_without_credentials)
+Test(http, H34_a_star_allows_every_origin_without_credentials)
 {
 	struct server s = server_start("--cors-origin", "*", NULL);
 	struct client c = ask(&s, PREFLIGHT("https://any.example"));
@@ -199,7 +199,7 @@ Test(http, a_star_allows_every_origin_without_credentials)
 	server_stop(&s);
 }
 
-Test(http, the_stream_and_its_errors_carry_cors_too)
+Test(http, H34_the_stream_and_its_errors_carry_cors_too)
 {
 	struct server s = server_start("--cors-origin", "https://a.example", NULL);
 	struct stream st = stream_begin(client_open(&s), "GET " EVENTS "?token=" ANNA
@@ -214,7 +214,7 @@ Test(http, the_stream_and_its_errors_carry_cors_too)
 	server_stop(&s);
 }
 
-Test(http, without_cors_origin_no_origin_is_allowed)
+Test(http, H34_without_cors_origin_no_origin_is_allowed)
 {
 	struct server s = server_start(NULL);
 	struct client c = ask(&s, PREFLIGHT("https://a.example"));
@@ -628,7 +628,7 @@ Test(http, H3_slow_heads_run_out_of_time_and_hinder_nobody)
 	server_stop(&s);
 }
 
-Test(http, a_second_request_has_the_same_time_for_its_head)
+Test(http, H3_a_second_request_has_the_same_time_for_its_head)
 {
 	struct server s = server_start("--head-timeout", "300ms", "--idle-timeout", "10s", NULL);
 	struct client c = ask(&s, GET_STATS);
@@ -956,7 +956,7 @@ static void stream_id(const struct stream *st, char id[64])
 	snprintf(id, 64, "%lld-%lld", st->ms, st->n);
 }
 
-Test(http, an_id_of_ours_brings_what_came_after_it_and_no_resync)
+Test(http, H39_an_id_of_ours_brings_what_came_after_it_and_no_resync)
 {
 	struct server s = server_start(NULL);
 	struct stream st = stream_open(&s, ANNA);
@@ -1088,7 +1088,7 @@ static void expect_put_off(struct client *c)
 	client_close(c);
 }
 
-Test(http, one_stream_too_many_of_a_user_is_put_off)
+Test(http, R19_one_stream_too_many_of_a_user_is_put_off)
 {
 	struct server s = server_start("--streams-per-user", "2", NULL);
 	struct stream a = stream_open(&s, ANNA), b = stream_open(&s, ANNA2), other = stream_open(&s, BORIS);
@@ -1107,7 +1107,7 @@ Test(http, one_stream_too_many_of_a_user_is_put_off)
 	server_stop(&s);
 }
 
-Test(http, one_connection_too_many_is_put_off)
+Test(http, R19_one_connection_too_many_is_put_off)
 {
 	struct server s = server_start("--max-connections", "3", NULL);
 	int before = server_descriptors(&s);
@@ -1421,7 +1421,7 @@ Test(datagrams, a_sender_with_a_path_gets_acks_and_may_be_gone)
 }
 
 /* Acks that the sender does not read are lost, and hold nobody up. */
-Test(datagrams, a_sender_that_reads_no_acks_costs_others_nothing)
+Test(datagrams, D10_a_sender_that_reads_no_acks_costs_others_nothing)
 {
 	struct server s = server_start(NULL);
 	struct stream st = stream_open(&s, ANNA);
@@ -1516,7 +1516,7 @@ Test(datagrams, ping_counts_the_streams)
 	server_stop(&s);
 }
 
-Test(datagrams, revoke_ends_the_streams_of_a_user_and_no_others)
+Test(datagrams, A17_revoke_ends_the_streams_of_a_user_and_no_others)
 {
 	static const char *const users[] = {"7", "\"7\""};
 	struct server s = server_start(NULL);
@@ -1679,7 +1679,7 @@ static void expect_numbers(struct stream *st, int count)
 	}
 }
 
-Test(streams, publishers_are_held_back_and_readers_miss_nothing)
+Test(streams, D10_publishers_are_held_back_and_readers_miss_nothing)
 {
 	static struct stream st[50];
 	struct server s = server_start("--queue", "10", "--streams-per-user", "100", NULL);
@@ -1739,7 +1739,7 @@ Test(streams, D11_datagrams_of_a_time_the_server_stood_still_all_arrive)
 	server_stop(&s);
 }
 
-Test(streams, a_silent_stream_gets_keepalives)
+Test(streams, S16_a_silent_stream_gets_keepalives)
 {
 	struct server s = server_start("--keepalive", "200ms", NULL);
 	struct stream chunked = stream_open(&s, ANNA);
@@ -1848,7 +1848,7 @@ Test(streams, R6_who_takes_nothing_for_a_while_is_closed_as_stalled)
 	server_stop(&s);
 }
 
-Test(streams, who_reads_slowly_but_reads_is_not_stalled)
+Test(streams, R6_who_reads_slowly_but_reads_is_not_stalled)
 {
 	struct server s = server_start("--send-buffer", "4096", "--write-stall", "400ms", NULL);
 	struct stream lazy = stream_open_lazy(&s, ANNA);
@@ -1871,7 +1871,7 @@ Test(streams, who_reads_slowly_but_reads_is_not_stalled)
 	server_stop(&s);
 }
 
-Test(streams, a_lazy_client_that_reads_in_time_gets_every_byte)
+Test(streams, S13_a_lazy_client_that_reads_in_time_gets_every_byte)
 {
 	struct server s = server_start("--send-buffer", "4096", "--queue", "50", NULL);
 	struct stream lazy = stream_open_lazy(&s, ANNA);
@@ -1900,7 +1900,7 @@ Test(streams, a_lazy_client_that_reads_in_time_gets_every_byte)
 	server_stop(&s);
 }
 
-Test(streams, send_buffer_is_that_of_unix_clients_too)
+Test(streams, R5_send_buffer_is_that_of_unix_clients_too)
 {
 	struct server s = server_new();
 	struct stream lazy;
@@ -2209,7 +2209,7 @@ static pid_t stream_of_numbers(const struct server *s, struct ledger *l)
 	_exit(0);
 }
 
-Test(replay, pages_that_come_while_events_stream_in_get_each_once_and_then_live_ones)
+Test(replay, S18_pages_that_come_while_events_stream_in_get_each_once_and_then_live_ones)
 {
 	enum { PAGES = 50, BEFORE = 3000 };
 	static struct page pages[PAGES];
@@ -2254,7 +2254,7 @@ Test(replay, pages_that_come_while_events_stream_in_get_each_once_and_then_live_
 	server_stop(&s);
 }
 
-Test(replay, who_was_closed_as_slow_comes_back_and_gets_what_it_missed)
+Test(replay, S14_who_was_closed_as_slow_comes_back_and_gets_what_it_missed)
 {
 	struct server s = server_start("--send-buffer", "4096", "--queue", "5", NULL);
 	struct page pages[] = {{.token = BORIS}, {.token = ANNA, .rcvbuf = 2048},
@@ -2287,7 +2287,7 @@ Test(replay, who_was_closed_as_slow_comes_back_and_gets_what_it_missed)
 	server_stop(&s);
 }
 
-Test(replay, a_slow_reader_gets_ten_thousand_events_while_others_get_theirs_at_once)
+Test(replay, S19_a_slow_reader_gets_ten_thousand_events_while_others_get_theirs_at_once)
 {
 	enum { BEFORE = 10000 };
 	static struct id ids[NUMBERS];
@@ -2645,7 +2645,7 @@ static void saga_stop(void)
 	close(saga.sender);
 }
 
-Test(journal, kill_9_a_hundred_times_loses_nothing_that_was_acknowledged)
+Test(journal, R17_kill_9_a_hundred_times_loses_nothing_that_was_acknowledged)
 {
 	char first[128];
 
@@ -2690,7 +2690,7 @@ static uint32_t saga_answered(const char *token)
 	return number;
 }
 
-Test(journal, TERM_while_events_stream_in_loses_nothing_and_the_next_start_is_silent)
+Test(journal, R15_TERM_while_events_stream_in_loses_nothing_and_the_next_start_is_silent)
 {
 	saga_begin();
 	for (int round = 0; round < 10; round++) {
@@ -2947,7 +2947,7 @@ Test(journal, who_saw_what_was_never_stored_is_told_to_reload)
 	folder_remove(&f);
 }
 
-Test(journal, a_full_disk_is_found_to_have_room_again)
+Test(journal, R11_a_full_disk_is_found_to_have_room_again)
 {
 	static struct id ids[NUMBERS];
 	struct server s;
@@ -3534,7 +3534,7 @@ static void reload(struct server *s, const char *tokens)
 	log_wait_times(s, "msg=tokens_read", before + 1);
 }
 
-Test(signals, HUP_a_new_token_works_and_one_that_is_gone_ends_its_streams)
+Test(signals, A17_HUP_a_new_token_works_and_one_that_is_gone_ends_its_streams)
 {
 	struct server s = server_start(NULL);
 	struct stream a = stream_open(&s, ANNA), a2 = stream_open(&s, ANNA2), b = stream_open(&s, BORIS), n;
@@ -3633,7 +3633,7 @@ Test(signals, HUP_a_broken_file_changes_nothing_and_names_its_line)
 	server_stop(&s);
 }
 
-Test(signals, HUP_again_and_again_leaks_nothing)
+Test(signals, R24_HUP_again_and_again_leaks_nothing)
 {
 	struct server s = server_start(NULL);
 	struct stream st = stream_open(&s, ANNA);
@@ -3872,7 +3872,7 @@ Test(sys, D14_one_path_for_both_sockets_is_an_error)
 	server_remove(&s);
 }
 
-Test(sys, a_file_at_the_path_is_not_removed)
+Test(sys, D14_a_file_at_the_path_is_not_removed)
 {
 	struct server s = server_new();
 
@@ -3898,7 +3898,7 @@ Test(sys, R26_what_cannot_start_says_why_in_one_line)
 		{"--listen", "127.0.0.1:65536", "--listen: got \"127.0.0.1:65536\", takes", 2},
 		{"--queue", "1", "--queue: got \"1\", takes a whole number from 2 to 10000", 2},
 		{"--keepalive", "soon", "--keepalive: got \"soon\", takes a time", 2},
-		{"--retry", "1e3", "--retry: got \"1e3\", takes a time", 2},
+		{"--retry", "1e3", "--retry: got \"1e3\", takes a time", 2}, /* S15 */
 		{"--no-such", "1", "--no-such: no such option", 2},
 		{"--token-file", "/no/such/file", "--token-file: /no/such/file: No such file or directory", 2},
 		{"--token-file", "", "nobody may listen: give --auth-url, --ticket-key-file or --token-file", 2},
@@ -3945,7 +3945,7 @@ Test(sys, D15_sockets_have_the_mode_that_was_asked_for)
 	}
 }
 
-Test(sys, a_path_that_another_has_taken_over_is_not_removed)
+Test(sys, D14_a_path_that_another_has_taken_over_is_not_removed)
 {
 	struct server s = server_start(NULL);
 	int other;
@@ -4113,7 +4113,7 @@ Test(sys, R24_a_thousand_connections_of_every_kind_leave_no_descriptor)
 	server_stop(&s);
 }
 
-Test(sys, an_idle_server_sleeps)
+Test(sys, R1_an_idle_server_sleeps)
 {
 	struct server s = server_start(NULL);
 	struct stream st = stream_open(&s, ANNA);
@@ -4183,7 +4183,7 @@ Test(sys, R28_an_address_that_has_its_connections_gets_no_more)
 	server_stop(&s);
 }
 
-Test(sys, a_user_that_it_cannot_become)
+Test(sys, R26_a_user_that_it_cannot_become)
 {
 	struct server s = server_new();
 

@@ -94,7 +94,7 @@ static void time_to_refresh(void)
 
 /* ---- the question ---- */
 
-Test(auth, django_is_asked_who_the_token_is)
+Test(auth, A18_django_is_asked_who_the_token_is)
 {
 	int link = -1, fd;
 	const struct sockaddr_in *to = (const struct sockaddr_in *)(const void *)&world.connected_to;
@@ -231,7 +231,7 @@ Test(auth, an_answer_is_kept_for_its_max_age)
 	world_stop();
 }
 
-Test(auth, a_denial_is_kept_for_five_seconds)
+Test(auth, A21_a_denial_is_kept_for_five_seconds)
 {
 	static const char *const statuses[] = {"401 Unauthorized", "403 Forbidden"};
 
@@ -253,7 +253,7 @@ Test(auth, a_denial_is_kept_for_five_seconds)
 	world_stop();
 }
 
-Test(auth, an_answer_may_come_byte_by_byte_and_in_chunks)
+Test(auth, A20_an_answer_may_come_byte_by_byte_and_in_chunks)
 {
 	static const char *const answers[] = {
 		"HTTP/1.1 200 OK\r\nContent-Length: 36\r\n\r\n{\"user\":\"7\",\"roles\":[\"manager\",\"b\"]}",
@@ -353,7 +353,7 @@ Test(auth, A20_what_is_no_answer_puts_new_streams_off_and_leaves_live_ones)
 	world_stop();
 }
 
-Test(auth, a_denial_counts_though_its_body_never_ends)
+Test(auth, A20_a_denial_counts_though_its_body_never_ends)
 {
 	int fd;
 
@@ -367,7 +367,7 @@ Test(auth, a_denial_counts_though_its_body_never_ends)
 	world_stop();
 }
 
-Test(auth, django_that_does_not_answer_has_a_second)
+Test(auth, A20_django_that_does_not_answer_has_a_second)
 {
 	int fd, live, link;
 
@@ -392,7 +392,7 @@ Test(auth, django_that_does_not_answer_has_a_second)
 	world_stop();
 }
 
-Test(auth, a_question_that_took_too_long_fails_only_once)
+Test(auth, A20_A24_a_question_that_took_too_long_fails_only_once)
 {
 	int fd, link;
 
@@ -431,7 +431,7 @@ Test(auth, A21_django_that_is_slow_is_not_asked_more_at_a_time)
 	world_stop();
 }
 
-Test(auth, an_answer_to_what_was_not_asked_yet_lets_nobody_in)
+Test(auth, A24_an_answer_to_what_was_not_asked_yet_lets_nobody_in)
 {
 	int fd;
 
@@ -514,7 +514,7 @@ Test(auth, the_last_of_many_refreshes_counts)
 	world_stop();
 }
 
-Test(auth, django_that_sends_a_byte_a_tick_has_a_second_too)
+Test(auth, A20_django_that_sends_a_byte_a_tick_has_a_second_too)
 {
 	int fd, link;
 
@@ -530,7 +530,7 @@ Test(auth, django_that_sends_a_byte_a_tick_has_a_second_too)
 	world_stop();
 }
 
-Test(auth, django_that_is_down_is_asked_again_when_browsers_come_back)
+Test(auth, A20_django_that_is_down_is_asked_again_when_browsers_come_back)
 {
 	int fd, live;
 
@@ -653,7 +653,7 @@ Test(auth, A21_django_is_never_asked_more_than_its_share_at_a_time)
 	world_stop();
 }
 
-Test(auth, past_the_queue_comes_the_overload_answer)
+Test(auth, A21_R19_past_the_queue_comes_the_overload_answer)
 {
 	int first, last;
 
@@ -674,7 +674,7 @@ Test(auth, past_the_queue_comes_the_overload_answer)
 	world_stop();
 }
 
-Test(auth, who_waits_too_long_in_the_queue_is_put_off)
+Test(auth, A21_who_waits_too_long_in_the_queue_is_put_off)
 {
 	int fd;
 
@@ -870,7 +870,7 @@ Test(auth, A24_bytes_behind_an_answer_cost_the_link)
 	world_stop();
 }
 
-Test(auth, bytes_on_an_idle_link_cost_it)
+Test(auth, A24_bytes_on_an_idle_link_cost_it)
 {
 	int link;
 
@@ -913,7 +913,7 @@ Test(auth, live_streams_are_asked_about_every_five_to_ten_minutes)
 	world_stop();
 }
 
-Test(auth, a_token_that_is_no_longer_good_ends_its_streams)
+Test(auth, A17_a_token_that_is_no_longer_good_ends_its_streams)
 {
 	int fd, other, third;
 
@@ -1042,7 +1042,7 @@ Test(auth, live_streams_and_who_waits_get_their_turns)
 
 /* ---- taken back ---- */
 
-Test(auth, revoke_by_user_ends_streams_and_what_was_cached)
+Test(auth, A17_revoke_by_user_ends_streams_and_what_was_cached)
 {
 	int fd, other, mine;
 
@@ -1062,7 +1062,7 @@ Test(auth, revoke_by_user_ends_streams_and_what_was_cached)
 	world_stop();
 }
 
-Test(auth, revoke_by_sid_ends_that_session)
+Test(auth, A17_revoke_by_sid_ends_that_session)
 {
 	int fd, other;
 	const char *log;
@@ -1228,7 +1228,7 @@ Test(auth, op_refresh_asks_about_a_user_at_once)
 	world_stop();
 }
 
-Test(auth, expire_at_ends_a_stream_on_time)
+Test(auth, A17_expire_at_ends_a_stream_on_time)
 {
 	char answer[128];
 	int fd, other;
@@ -1254,7 +1254,7 @@ Test(auth, expire_at_ends_a_stream_on_time)
 
 /* ---- bounds ---- */
 
-Test(auth, random_tokens_do_not_push_good_ones_out)
+Test(auth, A26_random_tokens_do_not_push_good_ones_out)
 {
 	int link, good, n = 0;
 
@@ -1282,7 +1282,7 @@ Test(auth, random_tokens_do_not_push_good_ones_out)
 	world_stop();
 }
 
-Test(auth, cached_answers_are_bounded_and_the_oldest_leaves_first)
+Test(auth, A26_cached_answers_are_bounded_and_the_oldest_leaves_first)
 {
 	int fd;
 
@@ -1533,7 +1533,7 @@ Test(auth, a_request_that_waits_for_django_is_counted_once)
 	world_stop();
 }
 
-Test(auth, a_ticket_opens_a_stream_without_a_question)
+Test(auth, A17_a_ticket_opens_a_stream_without_a_question)
 {
 	int fd, tab;
 
@@ -1556,7 +1556,7 @@ Test(auth, a_ticket_opens_a_stream_without_a_question)
 	world_stop();
 }
 
-Test(auth, a_ticket_that_is_not_good_says_why_in_the_log_alone)
+Test(auth, A8_A9_A10_a_ticket_that_is_not_good_says_why_in_the_log_alone)
 {
 	static const struct {
 		const char *claims;

@@ -76,7 +76,7 @@ Test(conn, stats_need_a_token_in_a_header)
 	world_stop();
 }
 
-Test(conn, a_stream_opens_with_its_head_a_retry_and_connected)
+Test(conn, H48_R30_a_stream_opens_with_its_head_a_retry_and_connected)
 {
 	int fd, retry;
 	char rest[1024];
@@ -107,7 +107,7 @@ Test(conn, connected_bears_the_newest_id)
 	world_stop();
 }
 
-Test(conn, who_says_what_it_has_seen_is_told_whether_that_can_be_gone_on_from)
+Test(conn, H39_who_says_what_it_has_seen_is_told_whether_that_can_be_gone_on_from)
 {
 	static const struct {
 		const char *query, *header;
@@ -149,7 +149,7 @@ Test(conn, who_says_what_it_has_seen_is_told_whether_that_can_be_gone_on_from)
 	world_stop();
 }
 
-Test(conn, a_head_request_gets_the_head_and_no_stream)
+Test(conn, H33_a_head_request_gets_the_head_and_no_stream)
 {
 	int fd;
 
@@ -171,7 +171,7 @@ Test(conn, a_head_request_gets_the_head_and_no_stream)
 	world_stop();
 }
 
-Test(conn, options_tells_the_methods)
+Test(conn, H29_options_tells_the_methods)
 {
 	int fd;
 
@@ -185,7 +185,7 @@ Test(conn, options_tells_the_methods)
 	world_stop();
 }
 
-Test(conn, a_preflight_is_for_allowed_origins_only)
+Test(conn, H34_a_preflight_is_for_allowed_origins_only)
 {
 	int fd;
 	const char *text;
@@ -208,7 +208,7 @@ Test(conn, a_preflight_is_for_allowed_origins_only)
 	world_stop();
 }
 
-Test(conn, a_star_allows_every_origin_without_credentials)
+Test(conn, H34_a_star_allows_every_origin_without_credentials)
 {
 	const char *text;
 
@@ -290,7 +290,7 @@ Test(conn, each_refusal_has_its_status_and_its_counter)
 	world_stop();
 }
 
-Test(conn, nothing_behind_a_refused_head_is_read)
+Test(conn, H23_nothing_behind_a_refused_head_is_read)
 {
 	int fd;
 
@@ -304,7 +304,7 @@ Test(conn, nothing_behind_a_refused_head_is_read)
 	world_stop();
 }
 
-Test(conn, a_header_wins_over_the_query)
+Test(conn, H38_a_header_wins_over_the_query)
 {
 	int fd;
 
@@ -320,7 +320,7 @@ Test(conn, a_header_wins_over_the_query)
 
 /* ---- pipelining, short writes ---- */
 
-Test(conn, a_request_cut_anywhere_gets_the_same_answer)
+Test(conn, H1_a_request_cut_anywhere_gets_the_same_answer)
 {
 	static const char request[] = ASK_STREAM;
 
@@ -338,7 +338,7 @@ Test(conn, a_request_cut_anywhere_gets_the_same_answer)
 	world_stop();
 }
 
-Test(conn, one_byte_at_a_time_is_a_request_too)
+Test(conn, H2_one_byte_at_a_time_is_a_request_too)
 {
 	static const char request[] = "\r\n" ASK_STATS ASK_STREAM;
 	int fd;
@@ -352,7 +352,7 @@ Test(conn, one_byte_at_a_time_is_a_request_too)
 	world_stop();
 }
 
-Test(conn, pipelined_requests_are_answered_in_order)
+Test(conn, H24_pipelined_requests_are_answered_in_order)
 {
 	int fd;
 
@@ -367,7 +367,7 @@ Test(conn, pipelined_requests_are_answered_in_order)
 	world_stop();
 }
 
-Test(conn, who_pipelines_a_lot_takes_turns)
+Test(conn, H24_who_pipelines_a_lot_takes_turns)
 {
 	static char all[60000];
 	int fd, count = 0;
@@ -386,7 +386,7 @@ Test(conn, who_pipelines_a_lot_takes_turns)
 	world_stop();
 }
 
-Test(conn, answers_wait_for_room_in_order_and_none_is_lost)
+Test(conn, H24_answers_wait_for_room_in_order_and_none_is_lost)
 {
 	char all[8192] = "", wanted[32768] = "";
 	int fd;
@@ -451,7 +451,7 @@ Test(conn, while_an_answer_waits_nothing_is_read)
 	world_stop();
 }
 
-Test(conn, an_error_answer_arrives_whole_under_a_short_write_at_every_byte)
+Test(conn, H27_an_error_answer_arrives_whole_under_a_short_write_at_every_byte)
 {
 	char wanted[1024];
 
@@ -471,7 +471,7 @@ Test(conn, an_error_answer_arrives_whole_under_a_short_write_at_every_byte)
 	world_stop();
 }
 
-Test(conn, a_greeting_arrives_whole_under_a_short_write_at_every_byte)
+Test(conn, S13_a_greeting_arrives_whole_under_a_short_write_at_every_byte)
 {
 	char wanted[1024];
 
@@ -498,7 +498,7 @@ Test(conn, a_greeting_arrives_whole_under_a_short_write_at_every_byte)
 
 /* ---- time ---- */
 
-Test(conn, a_head_that_is_not_whole_in_time_is_408)
+Test(conn, H3_H4_a_head_that_is_not_whole_in_time_is_408)
 {
 	int silent, drip;
 
@@ -553,7 +553,7 @@ Test(conn, a_kept_connection_that_asks_nothing_is_closed)
 	world_stop();
 }
 
-Test(conn, who_is_told_goodbye_has_a_second_to_hear_it)
+Test(conn, H27_who_is_told_goodbye_has_a_second_to_hear_it)
 {
 	int fd;
 
@@ -569,7 +569,7 @@ Test(conn, who_is_told_goodbye_has_a_second_to_hear_it)
 	world_stop();
 }
 
-Test(conn, an_answer_nobody_takes_is_dropped_after_the_stall_time)
+Test(conn, R6_an_answer_nobody_takes_is_dropped_after_the_stall_time)
 {
 	int closing, kept;
 
@@ -586,7 +586,7 @@ Test(conn, an_answer_nobody_takes_is_dropped_after_the_stall_time)
 	world_stop();
 }
 
-Test(conn, an_answer_that_found_no_kernel_memory_is_written_later)
+Test(conn, R3_an_answer_that_found_no_kernel_memory_is_written_later)
 {
 	int fd;
 
@@ -602,7 +602,7 @@ Test(conn, an_answer_that_found_no_kernel_memory_is_written_later)
 
 /* ---- the client's end ---- */
 
-Test(conn, a_reset_in_any_state_closes_once)
+Test(conn, H46_a_reset_in_any_state_closes_once)
 {
 	int fd;
 
@@ -634,7 +634,7 @@ Test(conn, a_reset_in_any_state_closes_once)
 	world_stop();
 }
 
-Test(conn, an_event_for_a_descriptor_that_is_free_is_nothing)
+Test(conn, H47_an_event_for_a_descriptor_that_is_free_is_nothing)
 {
 	int fd;
 
@@ -647,7 +647,7 @@ Test(conn, an_event_for_a_descriptor_that_is_free_is_nothing)
 	world_stop();
 }
 
-Test(conn, a_request_before_a_half_close_is_answered)
+Test(conn, H45_a_request_before_a_half_close_is_answered)
 {
 	int fd;
 
@@ -668,7 +668,7 @@ Test(conn, a_request_before_a_half_close_is_answered)
 	world_stop();
 }
 
-Test(conn, a_half_close_does_not_cut_the_last_answer)
+Test(conn, H45_a_half_close_does_not_cut_the_last_answer)
 {
 	char wanted[1024];
 
@@ -688,7 +688,7 @@ Test(conn, a_half_close_does_not_cut_the_last_answer)
 	world_stop();
 }
 
-Test(conn, a_half_close_while_answers_wait_is_seen_when_they_are_written)
+Test(conn, H45_a_half_close_while_answers_wait_is_seen_when_they_are_written)
 {
 	int fd;
 
@@ -705,7 +705,7 @@ Test(conn, a_half_close_while_answers_wait_is_seen_when_they_are_written)
 	world_stop();
 }
 
-Test(conn, a_stream_whose_client_half_closes_is_gone)
+Test(conn, H45_a_stream_whose_client_half_closes_is_gone)
 {
 	int fd;
 
@@ -723,7 +723,7 @@ Test(conn, a_stream_whose_client_half_closes_is_gone)
 	world_stop();
 }
 
-Test(conn, what_a_client_says_on_its_stream_is_dropped_to_a_limit)
+Test(conn, H25_what_a_client_says_on_its_stream_is_dropped_to_a_limit)
 {
 	static char noise[65536];
 	int fd;
@@ -744,7 +744,7 @@ Test(conn, what_a_client_says_on_its_stream_is_dropped_to_a_limit)
 	world_stop();
 }
 
-Test(conn, what_a_client_says_after_its_goodbye_is_dropped_to_a_limit)
+Test(conn, H27_what_a_client_says_after_its_goodbye_is_dropped_to_a_limit)
 {
 	static char noise[65536];
 	int fd;
@@ -760,7 +760,7 @@ Test(conn, what_a_client_says_after_its_goodbye_is_dropped_to_a_limit)
 
 /* ---- limits ---- */
 
-Test(conn, a_head_or_target_that_is_too_large_is_refused)
+Test(conn, H26_a_head_or_target_that_is_too_large_is_refused)
 {
 	static char big[70000] = "GET /";
 	int fd;
@@ -789,7 +789,7 @@ Test(conn, a_head_or_target_that_is_too_large_is_refused)
 	world_stop();
 }
 
-Test(conn, a_user_has_so_many_streams_and_others_are_put_off)
+Test(conn, R19_a_user_has_so_many_streams_and_others_are_put_off)
 {
 	int fds[3], fd;
 
@@ -850,7 +850,7 @@ Test(conn, R28_an_address_has_as_many_streams_as_it_may)
 	world_stop();
 }
 
-Test(conn, an_ipv6_address_is_its_64)
+Test(conn, R28_an_ipv6_address_is_its_64)
 {
 	world_start(tokens, "--connections-per-address", "1", "--trusted-proxy", "unix", NULL);
 	cr_assert(streams(asked(STREAM_OF("2001:db8:1:2::7"))));
@@ -862,7 +862,7 @@ Test(conn, an_ipv6_address_is_its_64)
 	world_stop();
 }
 
-Test(conn, sources_that_are_gone_leave_nothing)
+Test(conn, R28_sources_that_are_gone_leave_nothing)
 {
 	world_start(tokens, "--connections-per-address", "1", "--trusted-proxy", "unix", NULL);
 	for (int round = 0; round < 3; round++) {
@@ -937,7 +937,7 @@ Test(conn, the_requests_of_more_addresses_than_are_remembered_are_let_through)
 	world_stop();
 }
 
-Test(conn, one_connection_too_many_is_put_off_and_told_so)
+Test(conn, R19_one_connection_too_many_is_put_off_and_told_so)
 {
 	int first, fd;
 
@@ -1009,7 +1009,7 @@ Test(conn, a_stream_that_waits_on_nothing_costs_a_cache_line)
 
 /* ---- accepting ---- */
 
-Test(conn, a_listener_that_found_no_descriptors_is_asked_again)
+Test(conn, R1_a_listener_that_found_no_descriptors_is_asked_again)
 {
 	struct server *s;
 

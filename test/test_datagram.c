@@ -52,7 +52,7 @@ Test(datagram, an_event_goes_to_its_role_once)
 	world_stop();
 }
 
-Test(datagram, an_audience_is_users_and_roles_or_all)
+Test(datagram, A14_an_audience_is_users_and_roles_or_all)
 {
 	static const struct {
 		const char *to;
@@ -100,7 +100,7 @@ Test(datagram, except_leaves_users_out)
 	world_stop();
 }
 
-Test(datagram, data_is_sent_on_compactly_and_otherwise_untouched)
+Test(datagram, D7_S1_S8_data_is_sent_on_compactly_and_otherwise_untouched)
 {
 	static const struct {
 		const char *data, *sent;
@@ -137,7 +137,7 @@ Test(datagram, a_name_has_up_to_64_letters)
 	world_stop();
 }
 
-Test(datagram, ids_rise_also_when_the_clock_goes_back)
+Test(datagram, R21_ids_rise_also_when_the_clock_goes_back)
 {
 	world_start(tokens, NULL);
 	world_pass(50);
@@ -306,7 +306,7 @@ static const struct mistake {
 	{"{\"op\":\"revoke\",\"sid\":\"" NAME64 "x\"}", "sid: expected a string of 1 to 64 bytes", 21},
 };
 
-Test(datagram, each_mistake_has_its_text_and_place)
+Test(datagram, D4_D6_D7_D8_D9_S2_S7_each_mistake_has_its_text_and_place)
 {
 	int fd;
 
@@ -323,7 +323,7 @@ Test(datagram, each_mistake_has_its_text_and_place)
 	world_stop();
 }
 
-Test(datagram, a_line_cut_anywhere_is_a_mistake)
+Test(datagram, D4_a_line_cut_anywhere_is_a_mistake)
 {
 	static const char text[] = "{\"event\":\"a.b\",\"data\":{\"x\":[1.5e3,\"\\u0041\xd0\xb8\",true,null]},\"to\":{\"users\":[1,\"2\"],"
 		"\"roles\":[\"manager\"]},\"except\":{\"users\":[3]},\"timestamp\":17}";
@@ -344,7 +344,7 @@ Test(datagram, a_line_cut_anywhere_is_a_mistake)
 	world_stop();
 }
 
-Test(datagram, a_nul_is_a_mistake_and_does_not_hide_the_rest)
+Test(datagram, S6_D4_a_nul_is_a_mistake_and_does_not_hide_the_rest)
 {
 	static const char text[] = "{" WHOLE "\0}\n{" WHOLE "}";
 
@@ -418,7 +418,7 @@ Test(datagram, who_is_not_bound_gets_no_answer)
 	world_stop();
 }
 
-Test(datagram, one_that_is_cut_is_dropped_whole)
+Test(datagram, D2_one_that_is_cut_is_dropped_whole)
 {
 	static char big[2000];
 
@@ -437,7 +437,7 @@ Test(datagram, one_that_is_cut_is_dropped_whole)
 	world_stop();
 }
 
-Test(datagram, an_empty_one_is_a_mistake_and_no_end)
+Test(datagram, D3_an_empty_one_is_a_mistake_and_no_end)
 {
 	world_start(tokens, NULL);
 	django_queues_bytes("", 0, true);
@@ -449,7 +449,7 @@ Test(datagram, an_empty_one_is_a_mistake_and_no_end)
 	world_stop();
 }
 
-Test(datagram, the_longest_there_is_goes_through)
+Test(datagram, D1_S12_the_longest_there_is_goes_through)
 {
 	size_t n = 200 << 10;
 	char *big = malloc(n + 1);
@@ -466,7 +466,7 @@ Test(datagram, the_longest_there_is_goes_through)
 	world_stop();
 }
 
-Test(datagram, a_receive_that_fails_is_tried_again)
+Test(datagram, R3_R4_a_receive_that_fails_is_tried_again)
 {
 	static const int errors[] = {EINTR, ENOMEM, ENOBUFS};
 
@@ -482,7 +482,7 @@ Test(datagram, a_receive_that_fails_is_tried_again)
 	world_stop();
 }
 
-Test(datagram, more_lines_than_a_turn_takes_are_all_taken)
+Test(datagram, D10_more_lines_than_a_turn_takes_are_all_taken)
 {
 	char *text = calloc(1, 2500 * 40);
 	int fd, events = 0;
@@ -502,7 +502,7 @@ Test(datagram, more_lines_than_a_turn_takes_are_all_taken)
 	world_stop();
 }
 
-Test(datagram, an_answer_that_cannot_be_sent_is_counted_and_logged_once)
+Test(datagram, R3_an_answer_that_cannot_be_sent_is_counted_and_logged_once)
 {
 	world_start(tokens, NULL);
 	world.ack_errno = ECONNREFUSED;
@@ -517,7 +517,7 @@ Test(datagram, an_answer_that_cannot_be_sent_is_counted_and_logged_once)
 	world_stop();
 }
 
-Test(datagram, a_flood_of_mistakes_is_a_hundred_lines_and_a_count)
+Test(datagram, D4_a_flood_of_mistakes_is_a_hundred_lines_and_a_count)
 {
 	int lines = 0;
 	const char *text;

@@ -78,7 +78,7 @@ Test(deliver, an_HTTP_10_stream_gets_the_same_frames_bare)
 	world_stop();
 }
 
-Test(deliver, a_short_write_at_every_byte_loses_nothing)
+Test(deliver, S13_a_short_write_at_every_byte_loses_nothing)
 {
 	size_t whole;
 	int boss;
@@ -132,7 +132,7 @@ Test(deliver, neighbours_wait_as_a_run_and_others_as_numbers)
 	world_stop();
 }
 
-Test(deliver, one_event_more_than_the_queue_closes_as_slow)
+Test(deliver, S14_R5_one_event_more_than_the_queue_closes_as_slow)
 {
 	int slow, quick;
 
@@ -170,7 +170,7 @@ Test(deliver, a_queue_that_was_full_takes_events_again_once_it_is_written)
 	world_stop();
 }
 
-Test(deliver, an_overwritten_event_closes_who_still_waits_for_it)
+Test(deliver, S14_an_overwritten_event_closes_who_still_waits_for_it)
 {
 	int boss, fore;
 
@@ -237,7 +237,7 @@ Test(deliver, full_speed_closes_nobody_who_reads)
 	world_stop();
 }
 
-Test(deliver, intake_waits_while_an_untried_stream_holds_a_queue)
+Test(deliver, D10_intake_waits_while_an_untried_stream_holds_a_queue)
 {
 	static char acks[1024];
 	struct buf ack = buf_fixed(acks, sizeof acks);
@@ -351,7 +351,7 @@ Test(deliver, a_stream_that_leaves_while_crowded_is_not_waited_for)
 	world_stop();
 }
 
-Test(deliver, intake_waits_after_a_quarter_of_the_ring)
+Test(deliver, D10_intake_waits_after_a_quarter_of_the_ring)
 {
 	static char acks[65536], text[1000];
 	struct buf ack = buf_fixed(acks, sizeof acks);
@@ -369,7 +369,7 @@ Test(deliver, intake_waits_after_a_quarter_of_the_ring)
 	world_stop();
 }
 
-Test(deliver, a_slice_goes_on_where_the_last_one_ended)
+Test(deliver, R23_a_slice_goes_on_where_the_last_one_ended)
 {
 	int fds[150];
 
@@ -389,7 +389,7 @@ Test(deliver, a_slice_goes_on_where_the_last_one_ended)
 	world_stop();
 }
 
-Test(deliver, who_was_written_last_is_not_written_first_again)
+Test(deliver, R23_who_was_written_last_is_not_written_first_again)
 {
 	int fds[150], sends, last = 0;
 
@@ -449,7 +449,7 @@ Test(deliver, more_pieces_than_a_write_takes_go_in_the_next)
 
 /* ---- keepalives, stalls, want of kernel memory ---- */
 
-Test(deliver, a_silent_stream_gets_a_keepalive)
+Test(deliver, S16_a_silent_stream_gets_a_keepalive)
 {
 	int boss;
 
@@ -470,7 +470,7 @@ Test(deliver, a_silent_stream_gets_a_keepalive)
 	world_stop();
 }
 
-Test(deliver, a_keepalive_never_lands_inside_a_frame)
+Test(deliver, S13_S16_a_keepalive_never_lands_inside_a_frame)
 {
 	size_t whole;
 	int boss;
@@ -491,7 +491,7 @@ Test(deliver, a_keepalive_never_lands_inside_a_frame)
 	world_stop();
 }
 
-Test(deliver, a_keepalive_that_is_cut_is_finished_before_the_next_event)
+Test(deliver, S13_S16_a_keepalive_that_is_cut_is_finished_before_the_next_event)
 {
 	int boss;
 
@@ -509,7 +509,7 @@ Test(deliver, a_keepalive_that_is_cut_is_finished_before_the_next_event)
 	world_stop();
 }
 
-Test(deliver, a_stream_that_takes_nothing_is_closed_as_stalled)
+Test(deliver, R6_a_stream_that_takes_nothing_is_closed_as_stalled)
 {
 	int boss, fore;
 
@@ -529,7 +529,7 @@ Test(deliver, a_stream_that_takes_nothing_is_closed_as_stalled)
 	world_stop();
 }
 
-Test(deliver, a_write_that_found_no_kernel_memory_is_tried_again)
+Test(deliver, R3_R4_a_write_that_found_no_kernel_memory_is_tried_again)
 {
 	static const int errors[] = {ENOBUFS, ENOMEM, EINTR};
 	int boss;
@@ -548,7 +548,7 @@ Test(deliver, a_write_that_found_no_kernel_memory_is_tried_again)
 	world_stop();
 }
 
-Test(deliver, a_stream_that_dies_while_starved_leaves_nothing_behind)
+Test(deliver, H47_a_stream_that_dies_while_starved_leaves_nothing_behind)
 {
 	int boss;
 
@@ -568,7 +568,7 @@ Test(deliver, a_stream_that_dies_while_starved_leaves_nothing_behind)
 	world_stop();
 }
 
-Test(deliver, a_connection_that_breaks_in_a_write_is_closed)
+Test(deliver, H46_R7_a_connection_that_breaks_in_a_write_is_closed)
 {
 	static const int errors[] = {ECONNRESET, EPIPE, ETIMEDOUT, EHOSTUNREACH};
 	int fds[4], fore;
@@ -586,7 +586,7 @@ Test(deliver, a_connection_that_breaks_in_a_write_is_closed)
 	world_stop();
 }
 
-Test(deliver, who_never_reads_costs_others_nothing)
+Test(deliver, R5_who_never_reads_costs_others_nothing)
 {
 	int dead[30], quick;
 

@@ -156,7 +156,7 @@ Test(hash, hash_span_is_siphash_1_3_under_a_key_of_zeros)
 }
 
 /* The bytes 0 .. n-1, by a sketch in Python that agrees with CPython's hash() under a key of zeros. */
-Test(hash, hash_span_is_siphash_1_3)
+Test(hash, D20_hash_span_is_siphash_1_3)
 {
 	static const uint32_t rows[] = {
 		0xaea3c584, 0xb4a35160, 0xcf0c4f4f, 0x6c25fd43, 0x47a6d448, 0x97aaee48, 0x009209f7, 0x48236cd8,
@@ -180,7 +180,7 @@ Test(hash, hash_span_equals_itself)
 		cr_expect_eq(hash_of(key_1, bytes, n), hash_span(key_1, (struct span){bytes, n}), "%zu bytes", n);
 }
 
-Test(hash, hash_span_differs_by_every_bit_of_the_key)
+Test(hash, D20_hash_span_differs_by_every_bit_of_the_key)
 {
 	uint8_t key[16];
 

@@ -745,7 +745,7 @@ static bool sync_is_at(const char *name)
 
 /* ---- restarts ---- */
 
-Test(journal, events_survive_an_end_in_order_and_kill_9)
+Test(journal, R17_events_survive_an_end_in_order_and_kill_9)
 {
 	for (int orderly = 0; orderly < 2; orderly++) {
 		const char *first;
@@ -805,7 +805,7 @@ Test(journal, an_id_of_before_the_journal_is_told_to_reload)
 	world_stop();
 }
 
-Test(journal, ids_go_on_after_the_newest_also_when_the_clock_went_back)
+Test(journal, R21_ids_go_on_after_the_newest_also_when_the_clock_went_back)
 {
 	for (int orderly = 0; orderly < 2; orderly++) {
 		world_start(tokens, "--journal", world_journal(), NULL);
@@ -2049,7 +2049,7 @@ static void fault_is_said_once(const char *sync)
 	world_stop();
 }
 
-Test(journal, a_fault_is_said_once_however_many_events_it_takes)
+Test(journal, R11_a_fault_is_said_once_however_many_events_it_takes)
 {
 	fault_is_said_once("none");
 	fault_is_said_once("batch");
@@ -2472,7 +2472,7 @@ Test(journal, after_a_sync_that_failed_events_are_written_to_another_segment)
 }
 
 /* Everything was written again, and so stands in two segments. */
-Test(journal, an_event_in_two_segments_is_replayed_once)
+Test(journal, S18_an_event_in_two_segments_is_replayed_once)
 {
 	struct buf b;
 

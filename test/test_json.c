@@ -195,7 +195,7 @@ static bool is_number(const regex_t *grammar, const char *text)
 	return regexec(grammar, text, 0, NULL, 0) == 0;
 }
 
-Test(json, a_number_is_what_the_grammar_says)
+Test(json, D7_a_number_is_what_the_grammar_says)
 {
 	static const char alphabet[] = "-+01.eE ";
 	regex_t grammar;
@@ -562,7 +562,7 @@ Test(json, a_truncated_mistake_is_still_read_within_its_block)
 		}
 }
 
-Test(json, bytes_behind_a_document_are_a_mistake)
+Test(json, D4_bytes_behind_a_document_are_a_mistake)
 {
 	char text[512];
 
@@ -595,7 +595,7 @@ static void expect_depth(const char *unit, size_t at)
 	free(text);
 }
 
-Test(json, nesting_100000_deep_is_refused_at_the_33rd_bracket)
+Test(json, D5_nesting_100000_deep_is_refused_at_the_33rd_bracket)
 {
 	expect_depth("[", 32);
 	expect_depth("{\"a\":", 32 * 5);
@@ -604,7 +604,7 @@ Test(json, nesting_100000_deep_is_refused_at_the_33rd_bracket)
 	expect_depth(" [ ", 32 * 3 + 1);
 }
 
-Test(json, opening_counts_as_nesting)
+Test(json, D5_opening_counts_as_nesting)
 {
 	struct json j = json_begin(span_of("{\"to\":[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[["));
 

@@ -36,7 +36,7 @@ Test(log, an_event_is_a_line)
 	world_stop();
 }
 
-Test(log, values_that_need_it_are_quoted)
+Test(log, R14_values_that_need_it_are_quoted)
 {
 	world_start(tokens, NULL);
 	stream_open("space");
@@ -46,7 +46,7 @@ Test(log, values_that_need_it_are_quoted)
 	world_stop();
 }
 
-Test(log, nothing_a_client_sends_appears)
+Test(log, A18_R14_nothing_a_client_sends_appears)
 {
 	static const char *const requests[] = {
 		"GET /api/v1/sse/events/?token=CANARY HTTP/1.1\r\nHost: CANARY\r\nUser-Agent: CANARY\r\n\r\n",
@@ -83,7 +83,7 @@ Test(log, a_level_leaves_lines_out)
 
 /* ---- a log that fails ---- */
 
-Test(log, a_full_disk_drops_lines_and_says_how_many)
+Test(log, R11_a_full_disk_drops_lines_and_says_how_many)
 {
 	world_start(tokens, NULL);
 	stream_open("boss");
@@ -102,7 +102,7 @@ Test(log, a_full_disk_drops_lines_and_says_how_many)
 	world_stop();
 }
 
-Test(log, a_line_that_was_cut_is_ended_before_the_next)
+Test(log, R11_a_line_that_was_cut_is_ended_before_the_next)
 {
 	static const char whole[] = NOW "info msg=event name=a id=1704110400000-1 matched=0\n";
 
@@ -123,7 +123,7 @@ Test(log, a_line_that_was_cut_is_ended_before_the_next)
 	world_stop();
 }
 
-Test(log, short_writes_lose_nothing)
+Test(log, R12_short_writes_lose_nothing)
 {
 	world_start(tokens, NULL);
 	world.log_errno = EAGAIN;
@@ -148,7 +148,7 @@ Test(log, short_writes_lose_nothing)
 	world_stop();
 }
 
-Test(log, a_reader_that_sleeps_costs_lines_and_not_time)
+Test(log, R12_a_reader_that_sleeps_costs_lines_and_not_time)
 {
 	world_start(tokens, NULL);
 	world.log_errno = EAGAIN;
@@ -172,7 +172,7 @@ Test(log, a_reader_that_sleeps_costs_lines_and_not_time)
 	world_stop();
 }
 
-Test(log, a_loss_is_told_also_when_the_telling_was_lost)
+Test(log, R11_a_loss_is_told_also_when_the_telling_was_lost)
 {
 	const char *text;
 	unsigned lines = 0, more;
@@ -198,7 +198,7 @@ Test(log, a_loss_is_told_also_when_the_telling_was_lost)
 
 /* ---- the end ---- */
 
-Test(drain, streams_get_what_is_theirs_and_a_time_to_come_back)
+Test(drain, R15_streams_get_what_is_theirs_and_a_time_to_come_back)
 {
 	int boss, fore, old;
 
@@ -232,7 +232,7 @@ Test(drain, streams_get_what_is_theirs_and_a_time_to_come_back)
 	world_stop();
 }
 
-Test(drain, all_that_was_in_the_socket_is_delivered_first)
+Test(drain, R15_all_that_was_in_the_socket_is_delivered_first)
 {
 	int boss, events = 0;
 
@@ -248,7 +248,7 @@ Test(drain, all_that_was_in_the_socket_is_delivered_first)
 	world_stop();
 }
 
-Test(drain, peers_that_never_close_are_waited_for_a_second)
+Test(drain, R15_peers_that_never_close_are_waited_for_a_second)
 {
 	int fd;
 
@@ -262,7 +262,7 @@ Test(drain, peers_that_never_close_are_waited_for_a_second)
 	world_stop();
 }
 
-Test(drain, who_does_not_read_is_waited_for_no_longer_than_the_deadline)
+Test(drain, R15_who_does_not_read_is_waited_for_no_longer_than_the_deadline)
 {
 	int fd;
 
@@ -278,7 +278,7 @@ Test(drain, who_does_not_read_is_waited_for_no_longer_than_the_deadline)
 	world_stop();
 }
 
-Test(drain, a_second_signal_stops_at_once)
+Test(drain, R16_a_second_signal_stops_at_once)
 {
 	int fd;
 
@@ -293,7 +293,7 @@ Test(drain, a_second_signal_stops_at_once)
 	world_stop();
 }
 
-Test(drain, with_nobody_there_it_is_over_at_once)
+Test(drain, R15_with_nobody_there_it_is_over_at_once)
 {
 	world_start(tokens, NULL);
 	world_raises(SIGTERM);
@@ -301,7 +301,7 @@ Test(drain, with_nobody_there_it_is_over_at_once)
 	world_stop();
 }
 
-Test(drain, a_connection_that_waits_is_closed_and_one_that_asks_is_put_off)
+Test(drain, R15_R19_a_connection_that_waits_is_closed_and_one_that_asks_is_put_off)
 {
 	int idle, kept, half;
 
@@ -321,7 +321,7 @@ Test(drain, a_connection_that_waits_is_closed_and_one_that_asks_is_put_off)
 	world_stop();
 }
 
-Test(drain, a_kept_connection_whose_answer_waited_is_not_waited_for)
+Test(drain, R15_a_kept_connection_whose_answer_waited_is_not_waited_for)
 {
 	int fd;
 
@@ -339,7 +339,7 @@ Test(drain, a_kept_connection_whose_answer_waited_is_not_waited_for)
 	world_stop();
 }
 
-Test(drain, the_token_file_may_be_read_meanwhile)
+Test(drain, R16_the_token_file_may_be_read_meanwhile)
 {
 	int fd;
 
@@ -359,7 +359,7 @@ Test(drain, the_token_file_may_be_read_meanwhile)
 	world_stop();
 }
 
-Test(drain, publishers_that_never_pause_get_half_of_the_time)
+Test(drain, R15_publishers_that_never_pause_get_half_of_the_time)
 {
 	int boss;
 

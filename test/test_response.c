@@ -318,7 +318,7 @@ Test(response, a_status_line_says_http_1_and_three_digits)
 }
 
 /* A20: something else listens there. It must be said at once, not when the time is up. */
-Test(response, what_is_not_http_1_is_refused_with_the_byte_that_shows_it)
+Test(response, A20_what_is_not_http_1_is_refused_with_the_byte_that_shows_it)
 {
 	static const struct {
 		const char *name;
@@ -366,7 +366,7 @@ static void expect_waits(const char *name, struct span in, int status)
 	}
 }
 
-Test(response, an_answer_cut_off_is_none)
+Test(response, A20_an_answer_cut_off_is_none)
 {
 	static const struct {
 		const char *name;
@@ -451,7 +451,7 @@ Test(response, nothing_of_an_interim_answer_counts)
 	}
 }
 
-Test(response, endless_answers_before_the_final_one_are_none)
+Test(response, A20_endless_answers_before_the_final_one_are_none)
 {
 	struct span in = filled("", "HTTP/1.1 100 Continue\r\n\r\n", MAX_ANSWER / 25, "");
 
@@ -568,17 +568,17 @@ Test(response, what_can_have_no_body_has_none)
 	EXPECT_GOOD(bodiless);
 }
 
-Test(response, a_length_that_can_be_read_in_two_ways_is_refused)
+Test(response, A20_a_length_that_can_be_read_in_two_ways_is_refused)
 {
 	EXPECT_BAD(bad_lengths);
 }
 
-Test(response, no_encoding_but_chunked_is_known)
+Test(response, A20_no_encoding_but_chunked_is_known)
 {
 	EXPECT_BAD(bad_codings);
 }
 
-Test(response, there_is_no_encoding_in_http_1_0)
+Test(response, A20_there_is_no_encoding_in_http_1_0)
 {
 	EXPECT_BAD(codings_in_http10);
 }
@@ -740,7 +740,7 @@ Test(response, blanks_before_an_extension_are_passed_over)
 	EXPECT_GOOD(chunk_blanks);
 }
 
-Test(response, chunks_that_can_be_read_in_two_ways_are_refused)
+Test(response, A20_chunks_that_can_be_read_in_two_ways_are_refused)
 {
 	EXPECT_BAD(bad_chunks);
 }
@@ -756,7 +756,7 @@ Test(response, behind_the_last_chunk_stand_headers)
 }
 
 /* RFC 9110 6.5.1: a trailer is not a header. */
-Test(response, trailers_say_nothing)
+Test(response, H22_trailers_say_nothing)
 {
 	struct http_response r;
 
@@ -787,7 +787,7 @@ static void expect_chunk_line(const char *name, const char *before, size_t n, co
 #define CHUNKED_HEAD "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 /* H21: the size's line has at most 256 bytes. */
-Test(response, a_chunk_s_line_has_an_end)
+Test(response, H21_a_chunk_s_line_has_an_end)
 {
 	expect_chunk_line("254 bytes and a line end", CHUNKED_HEAD "5;", 252, "\r\nhello\r\n0\r\n\r\n", 1);
 	expect_chunk_line("a last one of 254", CHUNKED_HEAD "5\r\nhello\r\n0;", 252, "\r\n\r\n", 1);
@@ -797,7 +797,7 @@ Test(response, a_chunk_s_line_has_an_end)
 }
 
 /* The answer does not depend on how the packets were cut: a long line is refused, too, when it comes at once. */
-Test(response, a_chunk_s_line_too_long_is_that_however_it_comes)
+Test(response, H21_a_chunk_s_line_too_long_is_that_however_it_comes)
 {
 	expect_chunk_line("300 bytes", CHUNKED_HEAD "5;", 298, "\r\nhello\r\n0\r\n\r\n", -1);
 	expect_chunk_line("1 MB", CHUNKED_HEAD "5;", 1 << 20, "\r\nhello\r\n0\r\n\r\n", -1);
@@ -817,7 +817,7 @@ Test(response, a_chunk_s_line_too_long_is_that_however_it_comes)
 }
 
 /* The greatest chunk there may be, and one byte more. */
-Test(response, a_chunk_is_no_longer_than_an_answer)
+Test(response, H20_A20_a_chunk_is_no_longer_than_an_answer)
 {
 	struct span body = filled("", "y", MAX_ANSWER, ""), in = filled(CHUNKED_HEAD "4000\r\n", "y", MAX_ANSWER, "\r\n0\r\n\r\n");
 	struct span longer = filled(CHUNKED_HEAD "4001\r\n", "y", MAX_ANSWER + 1, "\r\n0\r\n\r\n");
@@ -842,7 +842,7 @@ Test(response, a_body_of_many_chunks_is_put_together)
 }
 
 /* H22 */
-Test(response, endless_trailers_are_no_answer)
+Test(response, H22_endless_trailers_are_no_answer)
 {
 	struct span in = filled(CHUNKED_HEAD "0\r\n", "A: b\r\n", 10000, "");
 
@@ -1328,7 +1328,7 @@ static void expect_token(const struct ask *row, bool query_too)
 	exact_free(query);
 }
 
-Test(token, it_is_that_of_the_header_else_of_the_query)
+Test(token, H38_it_is_that_of_the_header_else_of_the_query)
 {
 	for (size_t i = 0; i < COUNT_OF(asks); i++)
 		expect_token(&asks[i], true);
@@ -1440,7 +1440,7 @@ static const struct {
 	{"root", BYTES("/"), BYTES("token=T&a"), "/?a"},
 };
 
-Test(target, the_parameter_is_left_out_and_nothing_else)
+Test(target, A18_the_parameter_is_left_out_and_nothing_else)
 {
 	for (size_t i = 0; i < COUNT_OF(targets); i++) {
 		struct span path = exact(targets[i].path), query = exact(targets[i].query);
@@ -1507,7 +1507,7 @@ Test(target, without_room_it_is_marked_as_failed)
 }
 
 /* No token gets through, however it is written; and nothing else is lost. */
-Test(target, of_random_queries_no_token_is_left)
+Test(target, A18_of_random_queries_no_token_is_left)
 {
 	static const char *const pieces[] = {"token", "%74oken", "t", "oken", "=", "&", "a", "%41", "%", "%zz", "", "==", "&&"};
 	uint64_t state = 20240103;

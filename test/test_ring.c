@@ -28,7 +28,7 @@ Test(ring, ids_are_ordered_by_ms_and_then_by_n)
 		}
 }
 
-Test(ring, an_id_is_read_as_it_was_written)
+Test(ring, H35_an_id_is_read_as_it_was_written)
 {
 	static const struct event_id rows[] = {{0, 0}, {0, 1}, {1, 0}, {9, 10}, {1704110400123, 7},
 		{1704110400123, UINT32_MAX}, {INT64_C(1) << 53, UINT32_MAX}};
@@ -46,7 +46,7 @@ Test(ring, an_id_is_read_as_it_was_written)
 	}
 }
 
-Test(ring, any_other_text_is_no_id)
+Test(ring, H39_any_other_text_is_no_id)
 {
 	static const struct span rows[] = {BYTES(""), BYTES("-"), BYTES("1"), BYTES("1704110400123"), BYTES("1-"),
 		BYTES("-1"), BYTES("--"), BYTES("1--1"), BYTES("-1-1"), BYTES("1-1-"), BYTES("1-1-1"), BYTES("+1-1"),
@@ -125,7 +125,7 @@ Test(ring, the_next_id_is_the_clock_or_one_more)
 	}
 }
 
-Test(ring, ids_rise_whatever_the_clock_does)
+Test(ring, R21_ids_rise_whatever_the_clock_does)
 {
 	struct ring r = {.newest = {1000000, 0}};
 	uint64_t seed = 11;

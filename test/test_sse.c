@@ -161,7 +161,7 @@ static void expect_bytes(struct buf *b, const char *expected)
 
 static const struct event_id some_id = {1704110400123, 0};
 
-Test(sse, an_id_is_milliseconds_and_a_counter)
+Test(sse, H35_S3_S4_an_id_is_milliseconds_and_a_counter)
 {
 	static const struct {
 		struct event_id id;
@@ -199,7 +199,7 @@ Test(sse, a_keepalive_is_data_without_an_id)
 	expect_bytes(&b, "data: {\"event\":\"keepalive\",\"timestamp\":1704110430}\n\n");
 }
 
-Test(sse, retry_is_a_block_of_its_own)
+Test(sse, S15_retry_is_a_block_of_its_own)
 {
 	struct buf b = buf_growable();
 
@@ -282,27 +282,27 @@ static const struct {
 	struct span json;
 } hostile[] = {
 	{"null", BYTES("null")},
-	{"an empty string", BYTES("\"\"")},
+	{"S11 an empty string", BYTES("\"\"")},
 	{"an empty object", BYTES("{}")},
 	{"a number, as written", BYTES("-0.0E+00")},
-	{"space inside", BYTES("\"  two spaces, and one \"")},
+	{"S9 space inside", BYTES("\"  two spaces, and one \"")},
 	{"space around", BYTES("  \"x\"  ")},
-	{"newlines between", BYTES("\r\n{\n\"a\"\r:\n\n[1\n,\r\n2]\n}\n\n")},
-	{"empty lines between", BYTES("[\n\n1\r\r,\r\n\r\n2]\n\n")},
-	{"newlines escaped", BYTES("\"a\\nb\\r\\nc\\rd\\n\\n\"")},
-	{"newlines escaped by number", BYTES("\"\\u000a\\u000D\\u000A\\u0085\\u2028\"")},
-	{"a frame, escaped", BYTES("\"\\n\\nid: 1-1\\nevent: revoked\\ndata: {}\\n\\n\"")},
-	{"data: in it", BYTES("\"data: {} data:\"")},
+	{"S1 newlines between", BYTES("\r\n{\n\"a\"\r:\n\n[1\n,\r\n2]\n}\n\n")},
+	{"S1 empty lines between", BYTES("[\n\n1\r\r,\r\n\r\n2]\n\n")},
+	{"S1 newlines escaped", BYTES("\"a\\nb\\r\\nc\\rd\\n\\n\"")},
+	{"S1 newlines escaped by number", BYTES("\"\\u000a\\u000D\\u000A\\u0085\\u2028\"")},
+	{"S1 a frame, escaped", BYTES("\"\\n\\nid: 1-1\\nevent: revoked\\ndata: {}\\n\\n\"")},
+	{"S10 data: in it", BYTES("\"data: {} data:\"")},
 	{"id: in it", BYTES("[\"id: 7\",\"retry: 1\",\"event: x\"]")},
-	{"a colon first", BYTES("{\":\":\":\"}")},
-	{"colons", BYTES("\": : :::\"")},
-	{"NUL escaped", BYTES("\"a\\u0000b\"")},
-	{"U+2028 and U+2029", BYTES("\"a\xe2\x80\xa8" "b\xe2\x80\xa9" "c\"")},
-	{"U+0085", BYTES("\"a\xc2\x85" "b\"")},
-	{"U+FEFF first", BYTES("\"\xef\xbb\xbf" "a\"")},
+	{"S10 a colon first", BYTES("{\":\":\":\"}")},
+	{"S10 colons", BYTES("\": : :::\"")},
+	{"S6 NUL escaped", BYTES("\"a\\u0000b\"")},
+	{"S5 U+2028 and U+2029", BYTES("\"a\xe2\x80\xa8" "b\xe2\x80\xa9" "c\"")},
+	{"S5 U+0085", BYTES("\"a\xc2\x85" "b\"")},
+	{"S5 U+FEFF first", BYTES("\"\xef\xbb\xbf" "a\"")},
 	{"DEL and U+009F", BYTES("\"\x7f\xc2\x9f\"")},
 	{"U+10FFFF", BYTES("\"\xf4\x8f\xbf\xbf\"")},
-	{"a lone surrogate escaped", BYTES("\"\\ud800\"")},
+	{"S8 a lone surrogate escaped", BYTES("\"\\ud800\"")},
 	{"quotes and braces", BYTES("\"\\\"}\\n\\n{\\\"\"")},
 	{"what looks like the end of the object", BYTES("\"},\\\"timestamp\\\":0}\"")},
 	{"HTML", BYTES("\"</script><!--\"")},
@@ -358,7 +358,7 @@ Test(sse, hostile_data_is_one_event_with_just_that_data)
 		expect_heard(hostile[i].name, hostile[i].json);
 }
 
-Test(sse, data_of_64_kb_is_one_event)
+Test(sse, S12_data_of_64_kb_is_one_event)
 {
 	struct buf json = buf_growable();
 
@@ -374,7 +374,7 @@ Test(sse, data_of_64_kb_is_one_event)
 	buf_free(&json);
 }
 
-Test(sse, a_frame_has_no_line_end_but_its_three)
+Test(sse, S1_a_frame_has_no_line_end_but_its_three)
 {
 	for (size_t i = 0; i < COUNT_OF(hostile); i++) {
 		struct buf frame = buf_growable(), expected = buf_growable();
@@ -391,7 +391,7 @@ Test(sse, a_frame_has_no_line_end_but_its_three)
 	}
 }
 
-Test(sse, a_truncated_frame_is_no_event)
+Test(sse, S17_a_truncated_frame_is_no_event)
 {
 	struct buf frame = buf_growable(), expected = buf_growable();
 

@@ -60,7 +60,7 @@ Test(tokens, a_new_token_may_listen)
 	world_stop();
 }
 
-Test(tokens, a_token_that_is_gone_ends_its_streams)
+Test(tokens, A17_a_token_that_is_gone_ends_its_streams)
 {
 	int gone, kept;
 
@@ -94,7 +94,7 @@ Test(tokens, a_raw_stream_ends_without_chunks)
 	world_stop();
 }
 
-Test(tokens, a_frame_is_finished_before_its_stream_is_revoked)
+Test(tokens, S13_a_frame_is_finished_before_its_stream_is_revoked)
 {
 	const size_t whole = strlen("49\r\nid: 1704110400000-1\ndata: {\"event\":\"a\",\"data\":1,\"timestamp\":1704110400}\n\n\r\n");
 
@@ -280,7 +280,7 @@ Test(tokens, a_role_given_twice_in_a_line_is_one_role)
 	world_stop();
 }
 
-Test(tokens, a_name_that_is_not_UTF_8_is_refused)
+Test(tokens, S7_a_name_that_is_not_UTF_8_is_refused)
 {
 	/* No datagram could name it, and the stats would not be JSON (RFC 8259 section 8.1). */
 	world_start("boss 1 manager\n", NULL);
@@ -297,7 +297,7 @@ Test(tokens, an_empty_file_lets_nobody_listen)
 	world_stop();
 }
 
-Test(tokens, many_readings_leak_nothing)
+Test(tokens, R24_many_readings_leak_nothing)
 {
 	static char text[16384];
 	uint32_t users = 0, sessions = 0;
