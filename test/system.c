@@ -5,9 +5,11 @@
  * D6 is about that row of FAULTS.md (see test/faults.md); the others are rows of DESIGN.md.
  */
 #include "system.h"
+#include <linux/filter.h>
 #include <sched.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
+#include <sys/syscall.h>
 
 #define SIZED(literal) literal, sizeof literal - 1
 
@@ -70,8 +72,12 @@ Test(http, a_stream_may_be_asked_for_in_these_ways)
 		{"H13 8-bit header value", "GET " EVENTS "?token=" ANNA HEAD_END "User-Agent: \xe9 \xc3\xa9 \x85\xa0\r\n\r\n", "7"},
 		{"H28 absolute form", "GET http://other:80" EVENTS "?token=" ANNA HEAD_END "\r\n", "7"},
 		{"H40 another Accept", "GET " EVENTS "?token=" ANNA HEAD_END "Accept: application/json\r\n\r\n", "7"},
+		{"H40 Accept with q=0", "GET " EVENTS "?token=" ANNA HEAD_END "Accept: text/event-stream;q=0\r\n\r\n", "7"},
 		{"H41 100-continue without a body", "GET " EVENTS "?token=" ANNA HEAD_END "Expect: 100-continue\r\n\r\n", "7"},
 		{"H42 Upgrade", "GET " EVENTS "?token=" ANNA HEAD_END "Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n", "7"},
+		{"H42 Upgrade to h2c", "GET " EVENTS "?token=" ANNA HEAD_END "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n"
+			"HTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n", "7"},
+		{"H43 Early-Data, and a token that serves again", "GET " EVENTS "?token=" ANNA HEAD_END "Early-Data: 1\r\n\r\n", "7"},
 		{"H44 any X-Forwarded-For", "GET " EVENTS "?token=" ANNA HEAD_END "X-Forwarded-For: no, ip, ,\r\n\r\n", "7"},
 		{"an empty line before it", "\r\n" GET_EVENTS(ANNA), "7"},
 		{"Content-Length 0", "GET " EVENTS "?token=" ANNA HEAD_END "Content-Length: 0\r\n\r\n", "7"},
@@ -393,6 +399,8 @@ static const struct refusal_row {
 	{"no token", SIZED(TARGET(EVENTS)), 401, "no_token"},
 	{"an empty token", SIZED(TARGET(EVENTS "?token=")), 401, "no_token"},
 	{"no token in the header", SIZED("GET " EVENTS " HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer\r\n\r\n"), 401, "no_token"},
+	{"A25 H38 a token in a cookie", SIZED("GET " EVENTS " HTTP/1.1\r\nHost: h\r\nCookie: token=" ANNA "\r\nOrigin: http://evil\r\n\r\n"),
+		401, "no_token"},
 	{"Basic", SIZED("GET " EVENTS " HTTP/1.1\r\nHost: h\r\nAuthorization: Basic eDp5\r\n\r\n"), 401, "no_token"},
 	{"unknown token", SIZED(TARGET(EVENTS "?token=" ANNA "x")), 401, "unknown_token"},
 	{"H36 decoded once", SIZED(TARGET(EVENTS "?token=%2561nna-4f1c")), 401, "unknown_token"},
@@ -401,6 +409,8 @@ static const struct refusal_row {
 	{"stats with a query token", SIZED(TARGET(STATS "?token=" ANNA)), 401, "no_token"},
 	{"no such path", SIZED(TARGET("/")), 404, "no_such_path"},
 	{"H37 dots", SIZED(TARGET(EVENTS "../stats/")), 404, "no_such_path"},
+	{"H37 an escaped slash", SIZED(TARGET("/api/v1/sse/events%2f..?token=" ANNA)), 404, "no_such_path"},
+	{"H37 H36 escaped twice", SIZED(TARGET("/api/v1/sse/%2565vents/?token=" ANNA)), 404, "no_such_path"},
 	{"H37 two slashes", SIZED(TARGET("/api/v1/sse//events/?token=" ANNA)), 404, "no_such_path"},
 	{"H37 two slashes at the end", SIZED(TARGET(EVENTS "/?token=" ANNA)), 404, "no_such_path"},
 	{"H37 semicolon", SIZED(TARGET("/api/v1/sse/events;x?token=" ANNA)), 404, "no_such_path"},
@@ -1621,6 +1631,46 @@ Test(datagrams, D17_descriptors_in_a_datagram_do_not_stay)
 		cr_assert(strstr(datagram_receive(s.django), "\"ok\":true") != NULL);
 	}
 	cr_assert(server_descriptors(&s) == before);
+	server_stop(&s);
+}
+
+/* As many as a datagram can carry, again and again, to a server that has room for few. */
+Test(datagrams, D18_a_flood_of_descriptors_leaves_none)
+{
+	enum { FDS = 253 };
+	static int fds[FDS];
+	static union {
+		struct cmsghdr align;
+		char bytes[CMSG_SPACE(sizeof fds)];
+	} control;
+	struct server s = server_new();
+	struct sockaddr_un to = unix_address(s.socket);
+	char event[] = EVENT("a", "1", ALL);
+	struct iovec iov = {event, strlen(event)};
+	struct msghdr m = {.msg_name = &to, .msg_namelen = sizeof to, .msg_iov = &iov, .msg_iovlen = 1,
+		.msg_control = control.bytes, .msg_controllen = sizeof control.bytes};
+	struct stream st;
+	int before, sender = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+	s.nofile = 100;
+	server_launch(&s, NULL);
+	server_ready(&s, 1);
+	st = stream_open(&s, ANNA);
+	before = server_descriptors(&s);
+	for (int i = 0; i < FDS; i++)
+		fds[i] = STDERR_FILENO;
+	CMSG_FIRSTHDR(&m)->cmsg_level = SOL_SOCKET;
+	CMSG_FIRSTHDR(&m)->cmsg_type = SCM_RIGHTS;
+	CMSG_FIRSTHDR(&m)->cmsg_len = CMSG_LEN(sizeof fds);
+	memcpy(CMSG_DATA(CMSG_FIRSTHDR(&m)), fds, sizeof fds);
+	for (int i = 0; i < 200; i++) {
+		cr_assert(sendmsg(sender, &m, 0) > 0, "%s", strerror(errno));
+		stream_expect(&st, "a", "1");
+		cr_assert(server_descriptors(&s) == before);
+	}
+	cr_assert(log_count(&s, "accept_failed") == 0);
+	close(sender);
+	stream_close(&st);
 	server_stop(&s);
 }
 
@@ -3301,6 +3351,24 @@ Test(logs, R27_max_connections_beyond_the_file_limit_is_lowered_and_said)
 	}
 }
 
+Test(logs, R27_a_soft_file_limit_is_raised_to_the_hard_one)
+{
+	struct rlimit old, low;
+	struct server s;
+	char path[64];
+
+	cr_assert(getrlimit(RLIMIT_NOFILE, &old) == 0);
+	low = (struct rlimit){.rlim_cur = 100, .rlim_max = 400};
+	cr_assert(setrlimit(RLIMIT_NOFILE, &low) == 0, "%s", strerror(errno));
+	s = server_start("--max-connections", "200", NULL);
+	snprintf(path, sizeof path, "/proc/%d/limits", (int)s.pid);
+	cr_assert(strstr(file_text(path)->p, "Max open files            264 ") != NULL
+		|| strstr(file_text(path)->p, "Max open files            400 ") != NULL, "%s", file_text(path)->p);
+	log_wait(&s, "msg=ready max_connections=200");
+	cr_assert(log_count(&s, "max_connections_lowered") == 0);
+	server_stop(&s);
+}
+
 #define CANARY "CANARY7f3a9"
 #define CANARY_TOKEN CANARY "-token"
 
@@ -3426,6 +3494,23 @@ Test(logs, R13_a_file_that_cannot_be_opened_keeps_the_old_one)
 	server_stop(&s);
 }
 
+/* As logrotate's copytruncate does it: whoever did not append would leave a hole in the file. */
+Test(logs, R13_a_file_that_is_cut_in_place_goes_on_at_its_beginning)
+{
+	struct server s = server_start(NULL);
+	struct text *log;
+
+	for (int i = 0; i < 100; i++)
+		publish(&s, EVENT("before", "1", ALL));
+	log_wait_times(&s, "name=before", 100);
+	cr_assert(truncate(s.log, 0) == 0);
+	publish(&s, EVENT("after", "1", ALL));
+	log_wait(&s, "name=after");
+	log = file_text(s.log);
+	cr_assert(strncmp(log->p, "time=", 5) == 0 && strlen(log->p) == log->n, "no hole");
+	server_stop(&s);
+}
+
 static void serves_one_event(struct server *s)
 {
 	struct stream st = stream_begin(client_unix(s->http), GET_EVENTS(ANNA));
@@ -3469,6 +3554,28 @@ Test(logs, R11_lines_that_were_dropped_are_counted_when_there_is_room_again)
 	serves_one_event(&s);
 	log_wait(&s, "msg=log_lines_dropped lines=");
 	log_wait(&s, "msg=connect");
+	server_stop(&s);
+}
+
+/* A write to it would raise SIGPIPE. */
+Test(logs, R9_a_log_that_is_a_broken_pipe_stops_only_the_log)
+{
+	struct server s = server_new();
+	char address[80], fifo[80];
+	int reader;
+
+	snprintf(address, sizeof address, "unix:%s", s.http);
+	snprintf(fifo, sizeof fifo, "%s/fifo", s.dir);
+	cr_assert(mkfifo(fifo, 0600) == 0);
+	reader = open(fifo, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	s.complains = true;
+	server_launch(&s, "--listen", address, "--log-file", fifo, NULL);
+	server_answers(&s);
+	serves_one_event(&s);
+	close(reader);
+	for (int i = 0; i < 20; i++)
+		serves_one_event(&s);
+	cr_assert(count_of(file_text(s.errors), "SSE: the log file takes nothing (Broken pipe)") == 1, "%s", file_text(s.errors)->p);
 	server_stop(&s);
 }
 
@@ -3744,6 +3851,59 @@ Test(signals, R16_a_second_TERM_ends_it_at_once)
 	stream_close(&lazy);
 }
 
+Test(signals, R16_INT_while_it_drains_ends_it_at_once)
+{
+	static const int signals[] = {SIGTERM, SIGINT};
+
+	for (int i = 0; i < 2; i++) {
+		struct server s = server_start("--send-buffer", "4096", "--drain", "1h", NULL);
+		struct stream lazy = stream_open_lazy(&s, ANNA);
+		struct text t = big_event(190000);
+
+		publish(&s, t.p);
+		kill(s.pid, signals[i]);
+		log_wait(&s, "msg=draining");
+		kill(s.pid, signals[1 - i]);
+		cr_assert(server_wait(&s) == 0);
+		server_remove(&s);
+		text_free(&t);
+		stream_close(&lazy);
+	}
+}
+
+/* Who connects now is to reach the next server, not this one. */
+Test(signals, R15_the_listeners_are_closed_first)
+{
+	struct server s = server_new();
+	struct stream lazy;
+	struct text t = big_event(190000);
+	struct sockaddr_un path;
+	struct sockaddr_in tcp = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+	char address[80];
+	int fd;
+
+	snprintf(address, sizeof address, "unix:%s", s.http);
+	server_launch(&s, "--listen", address, "--send-buffer", "4096", "--drain", "1h", NULL);
+	server_ready(&s, 1);
+	path = unix_address(s.http);
+	tcp.sin_port = htons((uint16_t)s.port);
+	lazy = stream_open_lazy(&s, ANNA);
+	publish(&s, t.p);
+	kill(s.pid, SIGTERM);
+	log_wait(&s, "msg=draining");
+	fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	cr_assert(connect(fd, (struct sockaddr *)&tcp, sizeof tcp) < 0 && errno == ECONNREFUSED);
+	close(fd);
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	cr_assert(connect(fd, (struct sockaddr *)&path, sizeof path) < 0 && errno == ENOENT);
+	close(fd);
+	cr_assert(strstr(stream_event(&lazy), "{\"event\":\"big\",\"data\":\"xxx") != NULL);
+	stream_expect_end(&lazy, "retry: ");
+	text_free(&t);
+	stream_close(&lazy);
+	server_ended(&s);
+}
+
 /* An answer larger than the buffers waits for its client when TERM comes; when it is read, nothing is left to wait for. */
 Test(signals, R15_an_answer_that_waits_is_delivered_and_then_the_server_ends)
 {
@@ -3792,6 +3952,28 @@ Test(signals, R4_signals_in_a_storm_lose_nothing)
 	for (int i = 0; i < 200; i++)
 		kill(s.pid, i % 2 == 0 ? SIGUSR1 : SIGHUP);
 	expect_numbers(&st, 2000);
+	cr_assert(waitpid(pid, &status, 0) == pid && status == 0);
+	stream_close(&st);
+	server_stop(&s);
+}
+
+/* What it waits in is interrupted each time it is stopped. */
+Test(signals, R4_stops_in_a_storm_lose_nothing)
+{
+	struct server s = server_start("--queue", "20", NULL);
+	struct stream st = stream_open(&s, ANNA);
+	pid_t pid = publisher(&s, 2000);
+	char data[32];
+	int status;
+
+	for (int e = 0; e < 2000; e++) {
+		if (e % 10 == 0) {
+			kill(s.pid, SIGSTOP);
+			kill(s.pid, SIGCONT);
+		}
+		snprintf(data, sizeof data, "%d", e);
+		stream_expect(&st, "n", data);
+	}
 	cr_assert(waitpid(pid, &status, 0) == pid && status == 0);
 	stream_close(&st);
 	server_stop(&s);
@@ -3921,6 +4103,44 @@ Test(sys, R26_what_cannot_start_says_why_in_one_line)
 	server_stop(&s);
 }
 
+Test(sys, R26_a_configuration_that_is_wrong_says_why_in_one_line)
+{
+	static const struct {
+		const char *text, *error;
+	} rows[] = {
+		{"no-such-key = 1\n", "config:1: no-such-key: no such option"},
+		{"queue = 100\nqueue = 1e3\n", "config:2: queue: got \"1e3\", takes a whole number"},
+		{"# a remark\n\nqueue\n", "config:3: "},
+		{"listen = 127.0.0.1:99999\n", "config:1: listen: got \"127.0.0.1:99999\""},
+	};
+
+	for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+		struct server s = server_new();
+		char config[80];
+
+		snprintf(config, sizeof config, "%s/config", s.dir);
+		file_write(config, rows[i].text);
+		server_launch(&s, "--config", config, NULL);
+		server_fails(&s, 2, rows[i].error);
+		cr_expect(access(s.socket, F_OK) < 0, "%s", rows[i].text);
+		server_remove(&s);
+	}
+}
+
+Test(sys, R26_a_port_that_is_for_root_alone)
+{
+	struct server s = server_new();
+
+	if (geteuid() != 0 || atoi(file_text("/proc/sys/net/ipv4/ip_unprivileged_port_start")->p) < 2) {
+		server_remove(&s);
+		cr_skip_test("needs root, and a kernel that keeps low ports for it");
+	}
+	cr_assert_eq(chown(s.dir, 65534, 65534), 0);
+	server_launch(&s, "--user", "nobody", "--listen", "127.0.0.1:1", NULL);
+	server_fails(&s, 1, "--listen 127.0.0.1:1: cannot bind: Permission denied");
+	server_remove(&s);
+}
+
 Test(sys, D15_sockets_have_the_mode_that_was_asked_for)
 {
 	static const char *const modes[] = {"0660", "0600", "666"};
@@ -3943,6 +4163,31 @@ Test(sys, D15_sockets_have_the_mode_that_was_asked_for)
 		cr_expect(access(s.socket, F_OK) < 0 && access(s.http, F_OK) < 0, "paths are removed at exit");
 		server_remove(&s);
 	}
+}
+
+/* Who may not write to the socket, says nothing: its mode and its group are the list of those who may. */
+Test(sys, D15_D16_another_user_cannot_publish)
+{
+	struct server s;
+	int status;
+	pid_t pid;
+
+	if (geteuid() != 0)
+		cr_skip_test("only root can become another user");
+	s = server_start(NULL);
+	cr_assert(chmod(s.dir, 0755) == 0);
+	pid = fork();
+	if (pid == 0) {
+		int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+		if (setgid(65534) < 0 || setuid(65534) < 0)
+			_exit(2);
+		_exit(!datagram_send(&s, fd, EVENT("a", "1", ALL), strlen(EVENT("a", "1", ALL))) && errno == EACCES ? 0 : 1);
+	}
+	cr_assert(waitpid(pid, &status, 0) == pid && status == 0, "%d", status);
+	published(&s, EVENT("b", "1", ALL), 0);
+	cr_assert(log_count(&s, "name=a ") == 0);
+	server_stop(&s);
 }
 
 Test(sys, D14_a_path_that_another_has_taken_over_is_not_removed)
@@ -4061,6 +4306,123 @@ Test(sys, R1_a_spare_descriptor_that_was_lost_comes_back)
 	for (int i = 0; i < 10; i++)
 		client_close(&c[i]);
 	limit_descriptors(&s, 100);
+	server_stop(&s);
+}
+
+/* ---- peers that vanish without a word ---- */
+
+/* From now on the kernel drops all that comes in for this client: nothing is read, nothing acknowledged. */
+static void client_vanishes(struct client *c)
+{
+	struct sock_filter drop = {BPF_RET | BPF_K, 0, 0, 0};
+	struct sock_fprog all = {1, &drop};
+
+	cr_assert(setsockopt(c->fd, SOL_SOCKET, SO_ATTACH_FILTER, &all, sizeof all) == 0, "%s", strerror(errno));
+}
+
+Test(sys, R7_a_peer_that_vanishes_with_an_event_on_its_way_is_found_out)
+{
+	struct server s = server_start("--tcp-user-timeout", "1s", "--write-stall", "1h", "--keepalive", "1h", NULL);
+	struct stream gone = stream_open(&s, ANNA), other = stream_open(&s, BORIS);
+
+	client_vanishes(&gone.c);
+	published(&s, EVENT("a", "1", ALL), 2);
+	stream_expect(&other, "a", "1");
+	log_wait(&s, "msg=disconnect conn=1 user=7 reason=reset");
+	published(&s, EVENT("a", "2", ALL), 1);
+	stream_expect(&other, "a", "2");
+	stream_close(&gone);
+	stream_close(&other);
+	server_stop(&s);
+}
+
+Test(sys, R8_a_peer_that_vanishes_while_nothing_happens_is_found_out)
+{
+	struct server s = server_start("--tcp-user-timeout", "1s", "--write-stall", "1h", "--keepalive", "1s", NULL);
+	struct stream gone = stream_open(&s, ANNA);
+
+	client_vanishes(&gone.c);
+	log_wait(&s, "msg=disconnect conn=1 user=7 reason=reset");
+	stream_close(&gone);
+	stats_wait(&s, STATS_EMPTY);
+	server_stop(&s);
+}
+
+/* The kernel's own keepalive, for a connection on which this program writes nothing, takes two minutes: that it is on is seen. */
+Test(sys, R8_the_sockets_of_clients_are_tuned)
+{
+	static const struct {
+		const char *name;
+		int level, option, least, most;
+	} rows[] = {
+		{"SO_KEEPALIVE", SOL_SOCKET, SO_KEEPALIVE, 1, 1},
+		{"TCP_KEEPIDLE", IPPROTO_TCP, TCP_KEEPIDLE, 1, 60},
+		{"TCP_KEEPINTVL", IPPROTO_TCP, TCP_KEEPINTVL, 1, 10},
+		{"TCP_KEEPCNT", IPPROTO_TCP, TCP_KEEPCNT, 1, 6},
+		{"R7 TCP_USER_TIMEOUT", IPPROTO_TCP, TCP_USER_TIMEOUT, 60000, 60000},
+		{"TCP_NODELAY", IPPROTO_TCP, TCP_NODELAY, 1, 1},
+		{"R5 SO_SNDBUF", SOL_SOCKET, SO_SNDBUF, 131072, 2 * 131072}, /* the kernel doubles it */
+	};
+	struct server s = server_start(NULL);
+	struct stream st = stream_open(&s, ANNA);
+	int process = (int)syscall(SYS_pidfd_open, s.pid, 0), seen = 0;
+
+	cr_assert(process >= 0, "%s", strerror(errno));
+	for (int fd = 3; fd < 64; fd++) {
+		struct sockaddr_in a;
+		socklen_t bytes = sizeof a;
+		int copy = (int)syscall(SYS_pidfd_getfd, process, fd, 0);
+
+		if (copy < 0)
+			continue;
+		if (getpeername(copy, (struct sockaddr *)&a, &bytes) == 0 && a.sin_family == AF_INET) {
+			seen++;
+			for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+				int value = -1;
+
+				bytes = sizeof value;
+				getsockopt(copy, rows[i].level, rows[i].option, &value, &bytes);
+				cr_expect(value >= rows[i].least && value <= rows[i].most, "%s is %d", rows[i].name, value);
+			}
+		}
+		close(copy);
+	}
+	cr_assert(seen == 1, "%d connections: %s", seen, strerror(errno));
+	close(process);
+	stream_close(&st);
+	server_stop(&s);
+}
+
+/* ---- a storm, a flood ---- */
+
+/* All come back at the same moment, before the server has accepted the first of them. */
+Test(sys, R18_a_thousand_clients_that_come_at_once_are_all_served)
+{
+	enum { CLIENTS = 1000 };
+	static struct client c[CLIENTS];
+	struct server s = server_start("--streams-per-user", "1000", NULL);
+	int somaxconn = atoi(file_text("/proc/sys/net/core/somaxconn")->p), count = somaxconn < CLIENTS ? somaxconn : CLIENTS;
+
+	kill(s.pid, SIGSTOP);
+	for (int i = 0; i < count; i++) {
+		c[i] = client_open(&s);
+		client_send(&c[i], GET_EVENTS(ANNA));
+	}
+	kill(s.pid, SIGCONT);
+	for (int i = 0; i < count; i++) {
+		struct stream st = stream_begin(c[i], "");
+
+		c[i] = st.c;
+		text_free(&st.body);
+	}
+	published(&s, EVENT("a", "1", ALL), count);
+	for (int i = 0; i < count; i++) {
+		while (!text_has(&c[i].in, "{\"event\":\"a\",\"data\":1,"))
+			cr_assert(client_read(&c[i]), "client %d", i);
+		client_close(&c[i]);
+	}
+	stats_wait(&s, STATS_EMPTY);
+	log_clear(&s);
 	server_stop(&s);
 }
 

@@ -1,4 +1,5 @@
 /* test_auth.c - who may listen, as transcripts: sse asks Django, and Django takes back what it said. */
+#include "vectors.h"
 #include "world.h"
 
 #include <errno.h>
@@ -711,6 +712,82 @@ Test(auth, A22_who_leaves_while_waiting_is_forgotten)
 	cr_expect_eq(world.server->streams.count, 1);
 	cr_expect_not_null(strstr(log_hears(), "user=2 streams=1"));
 	fd = stream_open("t0"); /* that answer is good though */
+	world_stop();
+}
+
+/* Questions that Django has and has not answered: each is about a token "t7.n", of user 7. */
+static struct {
+	int link, who;
+} with_django[8];
+static int with_django_count;
+
+static void django_takes_questions(void)
+{
+	const char *question;
+	int link;
+
+	while (with_django_count < 8 && (question = django_hears(&link)) != NULL) {
+		question = strstr(question, "Token t");
+		cr_assert_not_null(question);
+		with_django[with_django_count].who = atoi(question + 7);
+		with_django[with_django_count++].link = link;
+	}
+}
+
+static void django_answers_one(uint64_t *state)
+{
+	uint32_t k = random_below(state, (uint32_t)with_django_count);
+	int link = with_django[k].link;
+	char user[32];
+
+	snprintf(user, sizeof user, "{\"user\":%d}", with_django[k].who);
+	with_django[k] = with_django[--with_django_count];
+	django_answers(link, "200 OK", "Cache-Control: max-age=0\r\n", user);
+}
+
+/* Clients come and go while Django takes its time, in any order: descriptors, questions and links are used again and again. */
+Test(auth, A23_whoever_comes_and_goes_the_answer_is_for_whom_it_was_asked)
+{
+	enum { PEOPLE = 12, SEATS = 40 };
+	static struct {
+		int fd, who; /* fd is 0: nobody */
+	} here[SEATS];
+	int heard = 0;
+	uint64_t state = 23;
+
+	world_start(NULL, URL, "--auth-connections", "4", "--streams-per-user", "100", "--auth-timeout", "1m", NULL);
+	for (int step = 0; step < 6000; step++) {
+		uint32_t i = random_below(&state, SEATS), dice = random_below(&state, 16);
+		char text[64];
+
+		if (here[i].fd == 0) {
+			here[i].who = (int)random_below(&state, PEOPLE);
+			snprintf(text, sizeof text, "t%d.%u", here[i].who, random_below(&state, 50)); /* one has several */
+			here[i].fd = asks_for_stream(text);
+		} else if (dice < 6) {
+			(dice < 3 ? client_resets : client_ends)(here[i].fd);
+			here[i].fd = 0;
+		}
+		django_takes_questions();
+		if (with_django_count > 0 && dice >= 12) /* most of the time several wait */
+			django_answers_one(&state);
+		for (int who = 0; step % 50 == 0 && who < PEOPLE; who++) {
+			snprintf(text, sizeof text, "{\"event\":\"a\",\"data\":1,\"to\":{\"users\":[%d]}}", who);
+			django_says(text);
+			for (int k = 0; k < SEATS; k++)
+				if (here[k].fd != 0 && client_conn(here[k].fd)->state == CONN_STREAM) {
+					bool hears = strstr(client_hears(here[k].fd), "\"event\":\"a\"") != NULL;
+
+					cr_assert_eq(hears, here[k].who == who, "step %d: %d hears what is for %d", step, here[k].who, who);
+					heard += hears;
+				}
+		}
+	}
+	cr_assert_gt(heard, 1000);
+	for (django_takes_questions(); with_django_count > 0; django_takes_questions())
+		django_answers_one(&state);
+	for (int k = 0; k < SEATS; k++)
+		cr_assert(here[k].fd == 0 || client_conn(here[k].fd)->state == CONN_STREAM, "nobody is left waiting");
 	world_stop();
 }
 
@@ -1624,6 +1701,22 @@ Test(auth, a_revocation_holds_against_tickets_that_are_older)
 		world_pass(10000);
 	}
 	stream_open(ticket(",\"sid\":\"s2\"", 3600, 0));
+	world_stop();
+}
+
+/* A role is a word: it is the same as another if all of its bytes are. */
+Test(auth, A14_roles_are_words_and_no_patterns)
+{
+	static const char *const mine[] = {"*", "a,b", "manage", "managers", "__proto__", "a b", "../x"},
+		*const others[] = {"manager", "a", "b", "Manage", "x", "**", "a,b ", "constructor", "../x/"};
+	int fd;
+
+	start_tickets(NULL, NULL);
+	fd = stream_open(ticket(",\"roles\":[\"*\",\"a,b\",\"manage\",\"managers\",\"__proto__\",\"a b\",\"../x\"]", 60, 0));
+	for (size_t i = 0; i < sizeof mine / sizeof mine[0]; i++)
+		cr_expect(gets_event_for(fd, mine[i]), "%s", mine[i]);
+	for (size_t i = 0; i < sizeof others / sizeof others[0]; i++)
+		cr_expect_not(gets_event_for(fd, others[i]), "%s", others[i]);
 	world_stop();
 }
 

@@ -1,4 +1,5 @@
 /* test_conn.c - connections: their states, their ends, and answers under short writes. */
+#include "vectors.h"
 #include "world.h"
 
 #include <errno.h>
@@ -149,6 +150,27 @@ Test(conn, H39_who_says_what_it_has_seen_is_told_whether_that_can_be_gone_on_fro
 	world_stop();
 }
 
+/* What a browser sends back needs no preflight: at most 128 bytes, none that Fetch calls unsafe. */
+Test(conn, H35_ids_are_safe_to_send_across_origins)
+{
+	static const char safe[] = "0123456789-";
+	int fd;
+
+	world_start(tokens, NULL);
+	fd = asked(ASK_STREAM);
+	for (int i = 0; i < 3; i++) { /* of the greeting, of an event, of a resync */
+		const char *id = strstr(client_hears(fd), "id: ");
+
+		cr_assert_not_null(id);
+		cr_assert(strcspn(id + 4, "\n") <= 128 && strspn(id + 4, safe) == strcspn(id + 4, "\n"), "%s", id);
+		if (i == 0)
+			django_says("{\"event\":\"a\",\"data\":1,\"to\":\"all\"}");
+		else
+			fd = asked("GET " EVENTS "?token=boss HTTP/1.1\r\nHost: a\r\nLast-Event-ID: <\"(:\r\n\r\n");
+	}
+	world_stop();
+}
+
 Test(conn, H33_a_head_request_gets_the_head_and_no_stream)
 {
 	int fd;
@@ -221,72 +243,97 @@ Test(conn, H34_a_star_allows_every_origin_without_credentials)
 }
 
 /* Every refusal that one request brings about: status, whether the connection lives on, counter. */
+static const struct {
+	const char *request;
+	enum refusal why;
+	bool kept;
+} refusals[] = {
+	{"GET / HTTP/1.1\nHost: a\r\n\r\n", REFUSE_bad_line_end, false},
+	{"GET / HTTP/1.1\r\nHost: a\r\nX: \x01\r\n\r\n", REFUSE_bad_byte, false},
+	{"GET /\r\n\r\n", REFUSE_bad_request_line, false},
+	{"\x16\x03\x01\x02", REFUSE_bad_byte, false},
+	{"GET foo HTTP/1.1\r\nHost: a\r\n\r\n", REFUSE_bad_target, false},
+	{"GET " EVENTS "?token=%zz HTTP/1.1\r\nHost: a\r\n\r\n", REFUSE_bad_escape, false},
+	{"GET /%4 HTTP/1.1\r\nHost: a\r\n\r\n", REFUSE_bad_escape, false},
+	{"GET " EVENTS "?token=%00 HTTP/1.1\r\nHost: a\r\n\r\n", REFUSE_bad_escape, false},
+	{"GET / HTTP/1.1\r\nHost : a\r\n\r\n", REFUSE_bad_header, false},
+	{"GET / HTTP/1.1\r\nHost: a\r\n X: b\r\n\r\n", REFUSE_folded_header, false},
+	{"GET / HTTP/1.1\r\n\r\n", REFUSE_no_host, false},
+	{"GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n", REFUSE_two_hosts, false},
+	{"GET / HTTP/1.1\r\nHost: a b\r\n\r\n", REFUSE_bad_host, false},
+	{"GET / HTTP/1.1\r\nHost: a\r\nOrigin: a\r\nOrigin: b\r\n\r\n", REFUSE_repeated_header, false},
+	{"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: +5\r\n\r\n", REFUSE_bad_length, false},
+	{"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n", REFUSE_length_and_encoding, false},
+	{"GET / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n", REFUSE_encoding_in_http10, false},
+	{"GET " EVENTS "?token=a&token=b HTTP/1.1\r\nHost: a\r\n\r\n", REFUSE_two_tokens, false},
+	{"GET " EVENTS " HTTP/1.1\r\nHost: a\r\n\r\n", REFUSE_no_token, true},
+	{"GET " EVENTS "?token= HTTP/1.1\r\nHost: a\r\n\r\n", REFUSE_no_token, true},
+	{"GET " EVENTS "?token=nobody HTTP/1.1\r\nHost: a\r\n\r\n", REFUSE_unknown_token, true},
+	{"GET /api/v1/sse/events/x HTTP/1.1\r\nHost: a\r\n\r\n", REFUSE_no_such_path, true},
+	{"GET /API/v1/sse/events/ HTTP/1.1\r\nHost: a\r\n\r\n", REFUSE_no_such_path, true},
+	{"GET /api/v1/sse//events/ HTTP/1.1\r\nHost: a\r\n\r\n", REFUSE_no_such_path, true},
+	{"GET /api/v1/sse/events/../stats/ HTTP/1.1\r\nHost: a\r\n\r\n", REFUSE_no_such_path, true},
+	{"GET / HTTP/1.1\r\nHost: a\r\n\r\n", REFUSE_no_such_path, true},
+	{"POST " EVENTS " HTTP/1.1\r\nHost: a\r\n\r\n", REFUSE_method_not_allowed, true},
+	{"POST " EVENTS " HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc", REFUSE_method_not_allowed, false},
+	{"GET " EVENTS " HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc", REFUSE_body_not_allowed, false},
+	{"GET " EVENTS " HTTP/1.1\r\nHost: a\r\nExpect: foo\r\n\r\n", REFUSE_unknown_expectation, false},
+	{"BREW " EVENTS " HTTP/1.1\r\nHost: a\r\n\r\n", REFUSE_unknown_method, false},
+	{"GET " EVENTS " HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n", REFUSE_unknown_encoding, false},
+	{"GET / HTTP/2.0\r\n\r\n", REFUSE_bad_version, false},
+};
+
 Test(conn, each_refusal_has_its_status_and_its_counter)
 {
-	static const struct {
-		const char *request;
-		enum refusal why;
-		bool kept;
-	} rows[] = {
-		{"GET / HTTP/1.1\nHost: a\r\n\r\n", REFUSE_bad_line_end, false},
-		{"GET / HTTP/1.1\r\nHost: a\r\nX: \x01\r\n\r\n", REFUSE_bad_byte, false},
-		{"GET /\r\n\r\n", REFUSE_bad_request_line, false},
-		{"\x16\x03\x01\x02", REFUSE_bad_byte, false},
-		{"GET foo HTTP/1.1\r\nHost: a\r\n\r\n", REFUSE_bad_target, false},
-		{"GET " EVENTS "?token=%zz HTTP/1.1\r\nHost: a\r\n\r\n", REFUSE_bad_escape, false},
-		{"GET /%4 HTTP/1.1\r\nHost: a\r\n\r\n", REFUSE_bad_escape, false},
-		{"GET " EVENTS "?token=%00 HTTP/1.1\r\nHost: a\r\n\r\n", REFUSE_bad_escape, false},
-		{"GET / HTTP/1.1\r\nHost : a\r\n\r\n", REFUSE_bad_header, false},
-		{"GET / HTTP/1.1\r\nHost: a\r\n X: b\r\n\r\n", REFUSE_folded_header, false},
-		{"GET / HTTP/1.1\r\n\r\n", REFUSE_no_host, false},
-		{"GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n", REFUSE_two_hosts, false},
-		{"GET / HTTP/1.1\r\nHost: a b\r\n\r\n", REFUSE_bad_host, false},
-		{"GET / HTTP/1.1\r\nHost: a\r\nOrigin: a\r\nOrigin: b\r\n\r\n", REFUSE_repeated_header, false},
-		{"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: +5\r\n\r\n", REFUSE_bad_length, false},
-		{"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n", REFUSE_length_and_encoding, false},
-		{"GET / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n", REFUSE_encoding_in_http10, false},
-		{"GET " EVENTS "?token=a&token=b HTTP/1.1\r\nHost: a\r\n\r\n", REFUSE_two_tokens, false},
-		{"GET " EVENTS " HTTP/1.1\r\nHost: a\r\n\r\n", REFUSE_no_token, true},
-		{"GET " EVENTS "?token= HTTP/1.1\r\nHost: a\r\n\r\n", REFUSE_no_token, true},
-		{"GET " EVENTS "?token=nobody HTTP/1.1\r\nHost: a\r\n\r\n", REFUSE_unknown_token, true},
-		{"GET /api/v1/sse/events/x HTTP/1.1\r\nHost: a\r\n\r\n", REFUSE_no_such_path, true},
-		{"GET /API/v1/sse/events/ HTTP/1.1\r\nHost: a\r\n\r\n", REFUSE_no_such_path, true},
-		{"GET /api/v1/sse//events/ HTTP/1.1\r\nHost: a\r\n\r\n", REFUSE_no_such_path, true},
-		{"GET /api/v1/sse/events/../stats/ HTTP/1.1\r\nHost: a\r\n\r\n", REFUSE_no_such_path, true},
-		{"GET / HTTP/1.1\r\nHost: a\r\n\r\n", REFUSE_no_such_path, true},
-		{"POST " EVENTS " HTTP/1.1\r\nHost: a\r\n\r\n", REFUSE_method_not_allowed, true},
-		{"POST " EVENTS " HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc", REFUSE_method_not_allowed, false},
-		{"GET " EVENTS " HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc", REFUSE_body_not_allowed, false},
-		{"GET " EVENTS " HTTP/1.1\r\nHost: a\r\nExpect: foo\r\n\r\n", REFUSE_unknown_expectation, false},
-		{"BREW " EVENTS " HTTP/1.1\r\nHost: a\r\n\r\n", REFUSE_unknown_method, false},
-		{"GET " EVENTS " HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n", REFUSE_unknown_encoding, false},
-		{"GET / HTTP/2.0\r\n\r\n", REFUSE_bad_version, false},
-	};
-
 	world_start(tokens, NULL);
-	for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
-		uint64_t before = world.server->count.refused[rows[i].why];
+	for (size_t i = 0; i < sizeof refusals / sizeof refusals[0]; i++) {
+		uint64_t before = world.server->count.refused[refusals[i].why];
 		char line[64], body[160];
 		const char *text;
-		int fd = asked(rows[i].request);
+		int fd = asked(refusals[i].request);
 
 		text = client_hears(fd);
-		snprintf(line, sizeof line, "HTTP/1.1 %d ", refusal_status(rows[i].why));
+		snprintf(line, sizeof line, "HTTP/1.1 %d ", refusal_status(refusals[i].why));
 		cr_assert(strncmp(text, line, strlen(line)) == 0, "row %zu: %s", i, text);
-		cr_assert_eq(world.server->count.refused[rows[i].why], before + 1, "row %zu: %s", i, text);
+		cr_assert_eq(world.server->count.refused[refusals[i].why], before + 1, "row %zu: %s", i, text);
 		cr_assert_eq(sscanf(strstr(text, "\r\n\r\n"), "\r\n\r\n{\"error\":\"%150[^\n]\"}\n", body), 1);
-		cr_assert_eq(strstr(text, "Connection: close\r\n") == NULL, rows[i].kept, "row %zu", i);
-		if (rows[i].why == REFUSE_method_not_allowed)
+		cr_assert_eq(strstr(text, "Connection: close\r\n") == NULL, refusals[i].kept, "row %zu", i);
+		if (refusals[i].why == REFUSE_method_not_allowed)
 			cr_assert_not_null(strstr(text, "\r\nAllow: GET, HEAD, OPTIONS\r\n"));
-		snprintf(line, sizeof line, "status=%d reason=%s from=unix\n", refusal_status(rows[i].why), refusal_name(rows[i].why));
+		snprintf(line, sizeof line, "status=%d reason=%s from=unix\n", refusal_status(refusals[i].why), refusal_name(refusals[i].why));
 		cr_assert_not_null(strstr(log_hears(), line), "row %zu", i);
-		if (!rows[i].kept) {
+		if (!refusals[i].kept) {
 			expect_closing(fd);
 			continue;
 		}
 		client_says(fd, ASK_STATS);
 		expect_status(fd, 200);
 	}
+	world_stop();
+}
+
+Test(conn, R24_R25_a_thousand_refusals_of_every_kind_leave_nothing)
+{
+	size_t after_two = 0;
+
+	world_start(tokens, "--log-level", "error", NULL);
+	for (int round = 0; round < 1000; round++) {
+		for (size_t i = 0; i < sizeof refusals / sizeof refusals[0]; i++) {
+			int fd = asked(refusals[i].request);
+
+			if (round % 2 == 0)
+				client_ends(fd);
+			else
+				client_resets(fd);
+			cr_assert(!world.fds[fd].open);
+		}
+		if (round == 1)
+			after_two = heap_bytes();
+	}
+	cr_assert_eq(heap_bytes(), after_two, "%zu bytes, then %zu", after_two, heap_bytes());
+	cr_assert_eq(world.server->open.count, 0);
+	for (size_t i = 0; i < sizeof refusals / sizeof refusals[0]; i++)
+		cr_assert_geq(world.server->count.refused[refusals[i].why], 1000, "row %zu", i);
 	world_stop();
 }
 
@@ -304,6 +351,31 @@ Test(conn, H23_nothing_behind_a_refused_head_is_read)
 	world_stop();
 }
 
+/* No route here takes a body, so that no chunk is ever looked at: whatever they are, the head is refused, once. */
+Test(conn, H20_H21_H22_chunks_are_refused_unread)
+{
+	static char trailers[60000] = "0\r\n", extension[60000] = "5;a=";
+	static const char *const chunks[] = {"\r\n", "0x5\r\nhello\r\n", "-1\r\n", "5 \r\nhello\r\n", "10000000000000005\r\nhello\r\n",
+		"ffffffffffffffff\r\n", "5;a\nb\r\nhello\r\n", "5\r\nhello0\r\n\r\n", "0\r\nXX", "0\r\n\r\n", trailers, extension};
+
+	for (size_t n = strlen(trailers); n < sizeof trailers - 8; n += 6)
+		strcpy(trailers + n, "A: b\r\n");
+	memset(extension + 4, 'b', sizeof extension - 5);
+	world_start(tokens, NULL);
+	for (size_t i = 0; i < sizeof chunks / sizeof chunks[0]; i++) {
+		int fd = asked("GET " EVENTS "?token=boss HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n");
+
+		client_says(fd, chunks[i]);
+		client_says(fd, ASK_STATS);
+		expect_status(fd, 413);
+		cr_assert_eq(world.fds[fd].sends, 1, "row %zu: one answer", i);
+		cr_assert_eq(world.fds[fd].in.len, 0, "row %zu: the rest is read, and dropped", i);
+		cr_assert_eq(world.server->count.refused[REFUSE_body_not_allowed], i + 1);
+		expect_closing(fd);
+	}
+	world_stop();
+}
+
 Test(conn, H38_a_header_wins_over_the_query)
 {
 	int fd;
@@ -316,6 +388,43 @@ Test(conn, H38_a_header_wins_over_the_query)
 	fd = asked("GET " EVENTS "?token=fore HTTP/1.1\r\nHost: a\r\nAuthorization: Basic YTpi\r\n\r\n");
 	expect_status(fd, 200);
 	world_stop();
+}
+
+/* What is random in a server, a hash's key above all, shows in no answer. */
+Test(conn, T5_the_same_requests_get_the_same_bytes)
+{
+	static const char *const requests[] = {
+		ASK_STATS, ASK_STREAM, "GET " EVENTS "?token=fore HTTP/1.0\r\n\r\n", "HEAD " EVENTS "?token=boss HTTP/1.1\r\nHost: a\r\n\r\n",
+		"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", "GET " EVENTS "?token=nobody HTTP/1.1\r\nHost: a\r\n\r\n" ASK_STATS,
+		"GET / HTTP/1.1\r\nHost: a\r\n\r\n", "GET / HTTP/1.1\nHost: a\n\n", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello",
+		"GET " EVENTS "?token=u7 HTTP/1.1\r\nHost: a\r\nLast-Event-ID: 1-1\r\n\r\n", "\x16\x03\x01", ASK_STATS,
+	};
+	struct buf runs[2] = {buf_growable(), buf_growable()};
+	char many[4096] = "boss 1 manager\nfore 789 foreman\n";
+
+	for (int i = 0; i < 100; i++)
+		sprintf(many + strlen(many), "u%d user-%d r%d\n", i, i, i % 7);
+	for (int run = 0; run < 2; run++) {
+		int fds[112], count = 0;
+
+		world_start(many, "--retry-jitter", "0s", NULL);
+		for (int i = 0; i < 100; i++) {
+			char token[16];
+
+			snprintf(token, sizeof token, "u%d", i);
+			fds[count++] = stream_open(token);
+		}
+		for (size_t i = 0; i < sizeof requests / sizeof requests[0]; i++)
+			fds[count++] = asked(requests[i]);
+		django_says("{\"event\":\"a\",\"data\":{\"b\":[1]},\"to\":{\"roles\":[\"r3\",\"manager\"],\"users\":[\"user-5\"]}}");
+		world_pass(31000);
+		for (int i = 0; i < count; i++)
+			buf_text(&runs[run], client_hears(fds[i]));
+		world_stop();
+	}
+	cr_assert(runs[0].len > 10000 && span_same(buf_view(&runs[0]), buf_view(&runs[1])));
+	buf_free(&runs[0]);
+	buf_free(&runs[1]);
 }
 
 /* ---- pipelining, short writes ---- */
@@ -519,6 +628,49 @@ Test(conn, H3_H4_a_head_that_is_not_whole_in_time_is_408)
 	world_stop();
 }
 
+/* What is behind CR LF CR decides; until it comes the head has its time, and no more. */
+Test(conn, H11_a_pause_behind_CR_LF_CR)
+{
+	static const char head[] = "GET " STATS " HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer boss\r\n\r";
+	int good, bad, late;
+
+	world_start(tokens, NULL);
+	good = asked(head);
+	bad = asked(head);
+	late = asked(head);
+	world_pass(9000);
+	cr_assert(client_hears(good)[0] == '\0' && client_hears(bad)[0] == '\0');
+	client_says(good, "\n");
+	expect_status(good, 200);
+	client_says(bad, "X");
+	expect_status(bad, 400);
+	cr_assert_eq(world.server->count.refused[REFUSE_bad_line_end], 1);
+	expect_closing(bad);
+	world_pass(1500);
+	expect_status(late, 408);
+	expect_closing(late);
+	world_stop();
+}
+
+Test(conn, H4_who_sends_nothing_costs_a_cache_line)
+{
+	int fds[100];
+
+	world_start(tokens, NULL);
+	for (int i = 0; i < 100; i++)
+		fds[i] = client_open();
+	world_pass(9000);
+	for (int i = 0; i < 100; i++)
+		cr_assert(client_conn(fds[i])->in == NULL && client_conn(fds[i])->out == NULL, "no buffer before the first byte");
+	cr_assert_leq(sizeof(struct conn), 64);
+	world_pass(13000 - 9000);
+	cr_assert_eq(world.server->count.refused[REFUSE_head_timeout], 100);
+	for (int i = 0; i < 100; i++)
+		cr_assert(!world.fds[fds[i]].open);
+	cr_assert_eq(world.server->open.count, 0);
+	world_stop();
+}
+
 Test(conn, the_time_of_a_second_head_begins_with_its_first_byte)
 {
 	int fd;
@@ -644,6 +796,31 @@ Test(conn, H47_an_event_for_a_descriptor_that_is_free_is_nothing)
 	conn_event(world.server, client_conn(fd), EPOLLIN | EPOLLOUT | EPOLLHUP);
 	world_settle();
 	cr_assert_eq(world.fds[fd].closes, 1);
+	world_stop();
+}
+
+/* A descriptor that is closed could come to be another client's before the batch of events is over: it is kept until then. */
+Test(conn, H47_a_descriptor_is_not_free_before_the_end_of_the_batch)
+{
+	int gone, next;
+
+	world_start(tokens, NULL);
+	gone = stream_open("boss");
+	world.fds[gone].fails = ECONNRESET;
+	conn_event(world.server, client_conn(gone), EPOLLIN | EPOLLERR | EPOLLHUP);
+	cr_assert(world.fds[gone].open, "whom accept gives a descriptor now, gets another one");
+	next = client_open();
+	cr_assert_neq(next, gone);
+	buf_text(&world.fds[gone].in, ASK_STATS);
+	conn_event(world.server, client_conn(gone), EPOLLIN | EPOLLOUT); /* stale */
+	cr_assert(world.fds[gone].in.len > 0 && client_hears(gone)[0] == '\0', "nothing is read or written any more");
+	world_settle();
+	cr_assert(!world.fds[gone].open && world.fds[gone].closes == 1);
+	cr_assert_eq(client_open(), gone, "now it is free");
+	client_says(gone, ASK_STATS);
+	expect_status(gone, 200);
+	client_says(next, ASK_STATS);
+	expect_status(next, 200);
 	world_stop();
 }
 

@@ -1,4 +1,5 @@
 /* test_datagram.c - what Django says, and what it gets back. */
+#include "vectors.h"
 #include "world.h"
 
 #include <errno.h>
@@ -323,6 +324,22 @@ Test(datagram, D4_D6_D7_D8_D9_S2_S7_each_mistake_has_its_text_and_place)
 	world_stop();
 }
 
+Test(datagram, R25_a_thousand_mistakes_of_every_kind_leave_nothing)
+{
+	size_t after_two = 0;
+
+	world_start(tokens, "--log-level", "error", NULL);
+	for (int round = 0; round < 1000; round++) {
+		for (size_t i = 0; i < sizeof mistakes / sizeof mistakes[0]; i++)
+			django_says(mistakes[i].text);
+		if (round == 1)
+			after_two = heap_bytes();
+	}
+	cr_assert_eq(heap_bytes(), after_two, "%zu bytes, then %zu", after_two, heap_bytes());
+	cr_assert_eq(world.server->count.bad_lines, 1000 * sizeof mistakes / sizeof mistakes[0]);
+	world_stop();
+}
+
 Test(datagram, D4_a_line_cut_anywhere_is_a_mistake)
 {
 	static const char text[] = "{\"event\":\"a.b\",\"data\":{\"x\":[1.5e3,\"\\u0041\xd0\xb8\",true,null]},\"to\":{\"users\":[1,\"2\"],"
@@ -463,6 +480,72 @@ Test(datagram, D1_S12_the_longest_there_is_goes_through)
 	expect_ok(big, 1);
 	cr_assert_gt(strlen(client_hears_frames(fd)), n - 32);
 	free(big);
+	world_stop();
+}
+
+/* What counts is the size on the wire, and that is known before a byte is written: data is one line, escaped as it came. */
+Test(datagram, S12_data_of_any_size_is_sent_whole_or_refused)
+{
+	static const size_t sizes[] = {3, 4096, 65536, (200 << 10) - 33};
+	int fd;
+
+	world_start(tokens, "--log-level", "error", NULL);
+	fd = stream_open("boss");
+	for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+		char *text = malloc(sizes[i] + 64), *wanted = malloc(sizes[i] + 128);
+		size_t n = (size_t)sprintf(text, "{\"event\":\"a\",\"to\":\"all\",\"data\":\"");
+
+		for (size_t k = 2; k + 1 < sizes[i]; k += 2)
+			n += (size_t)sprintf(text + n, "\\n"); /* 10,000 line ends and more */
+		strcpy(text + n, "\"}");
+		expect_ok(text, 1);
+		sprintf(wanted, "id: 1704110400000-%zu\ndata: {\"event\":\"a\",\"data\":%.*s,\"timestamp\":1704110400}\n\n", i + 1,
+			(int)(n - 31 + 1), text + 31);
+		cr_assert_str_eq(client_hears_frames(fd), wanted, "%zu bytes", sizes[i]);
+		free(text);
+		free(wanted);
+	}
+	{
+		size_t n = (200 << 10) + 1;
+		char *text = malloc(n + 1);
+
+		memset(text, ' ', n);
+		text[n] = '\0';
+		memcpy(text, "{" WHOLE "}", 33);
+		expect_error(text, "the datagram is longer than --datagram", 0);
+		free(text);
+	}
+	cr_assert_str_eq(client_hears(fd), "");
+	world_stop();
+}
+
+/* Names that nobody listens to are looked up, and leave nothing. */
+Test(datagram, D19_D20_a_flood_of_names_nobody_has_leaves_nothing)
+{
+	uint32_t users;
+	char text[256];
+
+	world_start(tokens, "--history-bytes", "1M", "--datagram", "1K", "--log-level", "error", NULL);
+	stream_open("boss");
+	users = world.server->users_by_id.count;
+	for (int i = 0; i < 20000; i++) {
+		snprintf(text, sizeof text, "{\"event\":\"a\",\"data\":%d,\"to\":{\"users\":[%d,\"u%d\"],\"roles\":[\"r%d\"]},\"except\":{\"users\":[\"x%d\"]}}",
+			i, i + 1000, i, i, i);
+		django_queues(text);
+		if (i % 100 == 99)
+			world_settle();
+	}
+	world_settle();
+	cr_assert_eq(world.server->count.events, 20000);
+	cr_assert_eq(world.server->count.deliveries, 0);
+	cr_assert_eq(world.server->users_by_id.count, users);
+	cr_assert_leq(world.server->ring.size, 1 << 20, "what they leave is in the ring, which overwrites its oldest");
+	expect_ok("{" WHOLE "}", 1);
+	for (int i = 0; i < 1000; i++) { /* a revocation is remembered for who is away: so many at most */
+		snprintf(text, sizeof text, "{\"op\":\"revoke\",\"user\":\"away%d\"}", i);
+		django_says(text);
+	}
+	cr_assert_eq(world.server->users_by_id.count, users);
 	world_stop();
 }
 

@@ -153,6 +153,43 @@ Test(deliver, S14_R5_one_event_more_than_the_queue_closes_as_slow)
 	world_stop();
 }
 
+/* The frame that is half written is never dropped for another: either it is finished, or the stream ends. */
+Test(deliver, S14_a_full_queue_cuts_nothing_out_of_a_stream)
+{
+	size_t whole;
+
+	world_start(tokens, "--queue", "3", NULL);
+	{
+		int probe = stream_open("fore");
+
+		event_queues(0, 1, "\"all\"");
+		world_settle();
+		whole = strlen(client_hears(probe));
+		client_ends(probe);
+	}
+	for (size_t k = 1; k < whole; k++)
+		for (int more = 2; more <= 3; more++) {
+			int boss = stream_open("boss");
+			const char *heard;
+
+			client_room(boss, k);
+			for (int i = 0; i <= more; i++)
+				event_queues(i, 1, "\"all\"");
+			world_settle();
+			cr_assert_eq(world.fds[boss].open, more == 2, "at byte %zu", k);
+			if (more == 2) {
+				client_room(boss, SIZE_MAX);
+				cr_assert_str_eq(client_counts(boss), "0 1 2 ", "at byte %zu", k);
+				client_ends(boss);
+				continue;
+			}
+			heard = client_hears(boss);
+			cr_assert(world.fds[boss].reset && strlen(heard) == k, "what it had, and a reset");
+		}
+	cr_assert_eq(world.server->count.closed[CLOSE_slow], whole - 1);
+	world_stop();
+}
+
 Test(deliver, a_queue_that_was_full_takes_events_again_once_it_is_written)
 {
 	int boss;
@@ -467,6 +504,63 @@ Test(deliver, S16_a_silent_stream_gets_a_keepalive)
 	cr_assert_str_eq(client_counts(boss), "k ");
 	world_pass(100000);
 	cr_assert_eq(strlen(client_counts(boss)) / 2, 10);
+	world_stop();
+}
+
+/* Only the other clock counts for what is due; the wall clock is what dates and ids show. */
+Test(deliver, R21_a_wall_clock_that_jumps_ends_nothing_and_delays_nothing)
+{
+	static const int64_t jumps[] = {86400000, -86400000, INT64_C(30) * 365 * 86400000, -3600000, 1};
+	struct event_id last = {0, 0};
+	int boss, idle;
+
+	world_start(tokens, "--idle-timeout", "10m", NULL);
+	boss = stream_open("boss");
+	idle = client_open();
+	client_says(idle, "OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n");
+	for (size_t i = 0; i < sizeof jumps / sizeof jumps[0]; i++) {
+		long long ms;
+		unsigned n;
+
+		event_queues(1, 1, "\"all\"");
+		world_settle();
+		cr_assert_eq(sscanf(client_hears_frames(boss), "id: %lld-%u\n", &ms, &n), 2);
+		cr_assert(ms > last.ms || (ms == last.ms && n > last.n), "jump %zu: ids rise", i);
+		last.ms = ms;
+		last.n = n;
+		world.wall_ms += jumps[i];
+		world_pass(29000);
+		cr_assert_str_eq(client_counts(boss), "", "jump %zu: not before its time", i);
+		world_pass(2000);
+		cr_assert_str_eq(client_counts(boss), "k ", "jump %zu: nor later", i);
+	}
+	cr_assert(world.fds[boss].open && world.fds[idle].open);
+	world_stop();
+}
+
+/* An hour in which the server did not run: everything is due at once, and is done a part at a time. */
+Test(deliver, R22_after_an_hour_of_standing_still_all_are_served_in_batches)
+{
+	enum { STREAMS = 150 };
+	int fds[STREAMS], sends = 0;
+
+	world_start("a 1 r\nb 2 r\nc 3 r\nd 4 r\ne 5 r\n", NULL);
+	for (int i = 0; i < STREAMS; i++)
+		fds[i] = stream_open(&"a\0b\0c\0d\0e"[i % 5 * 2]);
+	world_pass(1000);
+	for (int i = 0; i < STREAMS; i++)
+		sends -= world.fds[fds[i]].sends;
+	world.now_ms += 3600000;
+	world.wall_ms += 3600000;
+	server_turn(world.server, 0);
+	for (int i = 0; i < STREAMS; i++)
+		sends += world.fds[fds[i]].sends;
+	cr_assert(sends > 0 && sends <= 64, "%d in one turn", sends);
+	world_pass(1100);
+	for (int i = 0; i < STREAMS; i++) {
+		cr_assert(world.fds[fds[i]].open, "who reads is not closed");
+		cr_assert_str_eq(client_counts(fds[i]), "k ", "one keepalive, and not one for each half minute");
+	}
 	world_stop();
 }
 

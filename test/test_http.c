@@ -1,6 +1,6 @@
 /*
- * Heads of requests. H5 .. H44 are the rows of section 1 of FAULTS.md. Each input is read whole,
- * cut in two at every byte, and byte by byte, always from a heap block of exactly its size.
+ * Heads of requests; the rows of section 1 of FAULTS.md. Each input is read whole, cut in two at every byte (H1),
+ * and byte by byte (H2), always from a heap block of exactly its size.
  */
 #include "vectors.h"
 

@@ -38,4 +38,12 @@ static inline uint32_t random_below(uint64_t *state, uint32_t below)
 	return (uint32_t)((*state * UINT64_C(2685821657736338717)) >> 32) % below;
 }
 
+/* Bytes that the heap has given out, as the sanitizer counts them; without one always 0. */
+__attribute__((weak)) size_t __sanitizer_get_current_allocated_bytes(void);
+
+static inline size_t heap_bytes(void)
+{
+	return __sanitizer_get_current_allocated_bytes != NULL ? __sanitizer_get_current_allocated_bytes() : 0;
+}
+
 #endif
