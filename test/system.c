@@ -3478,6 +3478,38 @@ Test(logs, R13_USR1_opens_the_file_anew)
 	server_stop(&s);
 }
 
+Test(logs, R13_a_log_that_is_rotated_again_and_again_misses_no_line)
+{
+	enum { TIMES = 20, EVENTS_EACH = 50 };
+	struct server s = server_start(NULL);
+	struct text all = {NULL, 0, 0};
+	char old[96], datagram[128];
+
+	for (int i = 0; i < TIMES * EVENTS_EACH; i++) {
+		snprintf(datagram, sizeof datagram, "{\"event\":\"e%d.\",\"data\":1,\"to\":\"all\"}", i);
+		publish(&s, datagram);
+		if (i % EVENTS_EACH == EVENTS_EACH / 2) {
+			snprintf(old, sizeof old, "%s.%02d", s.log, i / EVENTS_EACH);
+			cr_assert(rename(s.log, old) == 0);
+			kill(s.pid, SIGUSR1); /* lines are being written all the while */
+			log_wait(&s, "msg=log_file_reopened");
+		}
+	}
+	snprintf(datagram, sizeof datagram, "name=e%d. ", TIMES * EVENTS_EACH - 1);
+	log_wait(&s, datagram);
+	for (int i = 0; i <= TIMES; i++) {
+		snprintf(old, sizeof old, "%s.%02d", s.log, i);
+		text_add(&all, file_text(i < TIMES ? old : s.log)->p, file_text(i < TIMES ? old : s.log)->n);
+	}
+	for (int i = 0; i < TIMES * EVENTS_EACH; i++) {
+		snprintf(datagram, sizeof datagram, " app=SSE level=info msg=event name=e%d. ", i);
+		cr_assert(count_of(&all, datagram) == 1, "%s", datagram);
+	}
+	cr_assert(count_of(&all, "\n") == count_of(&all, " app=SSE level="), "no line is torn");
+	text_free(&all);
+	server_stop(&s);
+}
+
 Test(logs, R13_a_file_that_cannot_be_opened_keeps_the_old_one)
 {
 	struct server s = server_start(NULL);
