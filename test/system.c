@@ -1,8 +1,8 @@
 /*
  * system.c - the whole server, from outside: a sanitized binary (SSE_BIN), real sockets, real
  * signals. Each test starts one of its own; server_stop sees it end with 0, without a leak or a
- * word from a sanitizer, and every line of its log marked SSE. A test, or a row of a table, whose name begins with H24 or
- * D6 is about that row of FAULTS.md (see test/faults.md); the others are rows of DESIGN.md.
+ * word from a sanitizer, and every line of its log marked SSE. A test, or a row of a table, whose name begins with
+ * H24 or D6 is about that row of FAULTS.md (see test/faults.md); the others are rows of DESIGN.md.
  */
 #include "system.h"
 #include <linux/filter.h>
@@ -399,8 +399,8 @@ static const struct refusal_row {
 	{"no token", SIZED(TARGET(EVENTS)), 401, "no_token"},
 	{"an empty token", SIZED(TARGET(EVENTS "?token=")), 401, "no_token"},
 	{"no token in the header", SIZED("GET " EVENTS " HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer\r\n\r\n"), 401, "no_token"},
-	{"A25 H38 a token in a cookie", SIZED("GET " EVENTS " HTTP/1.1\r\nHost: h\r\nCookie: token=" ANNA "\r\nOrigin: http://evil\r\n\r\n"),
-		401, "no_token"},
+	{"A25 H38 a token in a cookie", SIZED("GET " EVENTS " HTTP/1.1\r\nHost: h\r\nCookie: token=" ANNA "\r\n"
+		"Origin: http://evil\r\n\r\n"), 401, "no_token"},
 	{"Basic", SIZED("GET " EVENTS " HTTP/1.1\r\nHost: h\r\nAuthorization: Basic eDp5\r\n\r\n"), 401, "no_token"},
 	{"unknown token", SIZED(TARGET(EVENTS "?token=" ANNA "x")), 401, "unknown_token"},
 	{"H36 decoded once", SIZED(TARGET(EVENTS "?token=%2561nna-4f1c")), 401, "unknown_token"},
@@ -3607,7 +3607,8 @@ Test(logs, R9_a_log_that_is_a_broken_pipe_stops_only_the_log)
 	close(reader);
 	for (int i = 0; i < 20; i++)
 		serves_one_event(&s);
-	cr_assert(count_of(file_text(s.errors), "SSE: the log file takes nothing (Broken pipe)") == 1, "%s", file_text(s.errors)->p);
+	cr_assert(count_of(file_text(s.errors), "SSE: the log file takes nothing (Broken pipe)") == 1, "%s",
+		file_text(s.errors)->p);
 	server_stop(&s);
 }
 
@@ -4380,7 +4381,7 @@ Test(sys, R8_a_peer_that_vanishes_while_nothing_happens_is_found_out)
 	server_stop(&s);
 }
 
-/* The kernel's own keepalive, for a connection on which this program writes nothing, takes two minutes: that it is on is seen. */
+/* The kernel's own keepalive, for a connection on which this program writes nothing, takes two minutes: it is on. */
 Test(sys, R8_the_sockets_of_clients_are_tuned)
 {
 	static const struct {
@@ -4405,6 +4406,11 @@ Test(sys, R8_the_sockets_of_clients_are_tuned)
 		socklen_t bytes = sizeof a;
 		int copy = (int)syscall(SYS_pidfd_getfd, process, fd, 0);
 
+		if (copy < 0 && errno != EBADF) { /* as in a container without CAP_SYS_PTRACE */
+			stream_close(&st);
+			server_stop(&s);
+			cr_skip_test("this test may not look at the sockets of another process: %s", strerror(errno));
+		}
 		if (copy < 0)
 			continue;
 		if (getpeername(copy, (struct sockaddr *)&a, &bytes) == 0 && a.sin_family == AF_INET) {

@@ -745,7 +745,7 @@ static void django_answers_one(uint64_t *state)
 	django_answers(link, "200 OK", "Cache-Control: max-age=0\r\n", user);
 }
 
-/* Clients come and go while Django takes its time, in any order: descriptors, questions and links are used again and again. */
+/* Clients come and go while Django takes its time, in any order: descriptors, questions and links are used again. */
 Test(auth, A23_whoever_comes_and_goes_the_answer_is_for_whom_it_was_asked)
 {
 	enum { PEOPLE = 12, SEATS = 40 };

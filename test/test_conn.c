@@ -296,11 +296,13 @@ Test(conn, each_refusal_has_its_status_and_its_counter)
 		snprintf(line, sizeof line, "HTTP/1.1 %d ", refusal_status(refusals[i].why));
 		cr_assert(strncmp(text, line, strlen(line)) == 0, "row %zu: %s", i, text);
 		cr_assert_eq(world.server->count.refused[refusals[i].why], before + 1, "row %zu: %s", i, text);
+		cr_assert_neq(text[strlen(line)], '\r', "row %zu: what the status means", i);
 		cr_assert_eq(sscanf(strstr(text, "\r\n\r\n"), "\r\n\r\n{\"error\":\"%150[^\n]\"}\n", body), 1);
 		cr_assert_eq(strstr(text, "Connection: close\r\n") == NULL, refusals[i].kept, "row %zu", i);
 		if (refusals[i].why == REFUSE_method_not_allowed)
 			cr_assert_not_null(strstr(text, "\r\nAllow: GET, HEAD, OPTIONS\r\n"));
-		snprintf(line, sizeof line, "status=%d reason=%s from=unix\n", refusal_status(refusals[i].why), refusal_name(refusals[i].why));
+		snprintf(line, sizeof line, "status=%d reason=%s from=unix\n", refusal_status(refusals[i].why),
+			refusal_name(refusals[i].why));
 		cr_assert_not_null(strstr(log_hears(), line), "row %zu", i);
 		if (!refusals[i].kept) {
 			expect_closing(fd);
@@ -355,8 +357,8 @@ Test(conn, H23_nothing_behind_a_refused_head_is_read)
 Test(conn, H20_H21_H22_chunks_are_refused_unread)
 {
 	static char trailers[60000] = "0\r\n", extension[60000] = "5;a=";
-	static const char *const chunks[] = {"\r\n", "0x5\r\nhello\r\n", "-1\r\n", "5 \r\nhello\r\n", "10000000000000005\r\nhello\r\n",
-		"ffffffffffffffff\r\n", "5;a\nb\r\nhello\r\n", "5\r\nhello0\r\n\r\n", "0\r\nXX", "0\r\n\r\n", trailers, extension};
+	static const char *const chunks[] = {"\r\n", "0x5\r\nhello\r\n", "-1\r\n", "5 \r\nhello\r\n",
+		"10000000000000005\r\nhello\r\n", "ffffffffffffffff\r\n", "5;a\nb\r\nhello\r\n", "5\r\nhello0\r\n\r\n", "0\r\nXX", "0\r\n\r\n", trailers, extension};
 
 	for (size_t n = strlen(trailers); n < sizeof trailers - 8; n += 6)
 		strcpy(trailers + n, "A: b\r\n");
@@ -394,9 +396,11 @@ Test(conn, H38_a_header_wins_over_the_query)
 Test(conn, T5_the_same_requests_get_the_same_bytes)
 {
 	static const char *const requests[] = {
-		ASK_STATS, ASK_STREAM, "GET " EVENTS "?token=fore HTTP/1.0\r\n\r\n", "HEAD " EVENTS "?token=boss HTTP/1.1\r\nHost: a\r\n\r\n",
+		ASK_STATS, ASK_STREAM, "GET " EVENTS "?token=fore HTTP/1.0\r\n\r\n",
+		"HEAD " EVENTS "?token=boss HTTP/1.1\r\nHost: a\r\n\r\n",
 		"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", "GET " EVENTS "?token=nobody HTTP/1.1\r\nHost: a\r\n\r\n" ASK_STATS,
-		"GET / HTTP/1.1\r\nHost: a\r\n\r\n", "GET / HTTP/1.1\nHost: a\n\n", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello",
+		"GET / HTTP/1.1\r\nHost: a\r\n\r\n", "GET / HTTP/1.1\nHost: a\n\n",
+		"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello",
 		"GET " EVENTS "?token=u7 HTTP/1.1\r\nHost: a\r\nLast-Event-ID: 1-1\r\n\r\n", "\x16\x03\x01", ASK_STATS,
 	};
 	struct buf runs[2] = {buf_growable(), buf_growable()};
@@ -799,7 +803,7 @@ Test(conn, H47_an_event_for_a_descriptor_that_is_free_is_nothing)
 	world_stop();
 }
 
-/* A descriptor that is closed could come to be another client's before the batch of events is over: it is kept until then. */
+/* A descriptor that is closed could be another client's before the batch of events is over: it is kept until then. */
 Test(conn, H47_a_descriptor_is_not_free_before_the_end_of_the_batch)
 {
 	int gone, next;
@@ -1072,13 +1076,16 @@ Test(conn, H44_who_is_no_trusted_proxy_is_not_believed)
 
 Test(conn, A26_an_address_that_asks_too_often_is_told_to_wait)
 {
+	const char *heard;
 	int fd;
 
 	world_start(tokens, "--requests-per-address", "3", "--trusted-proxy", "unix", NULL);
 	for (int i = 0; i < 3; i++)
 		cr_assert_not_null(strstr(client_hears(asked(STATS_OF("203.0.113.7"))), "HTTP/1.1 200 "));
 	fd = asked(STATS_OF("203.0.113.7") STATS_OF("203.0.113.7"));
-	cr_assert_str_eq(strstr(client_hears(fd), "\r\n\r\n"), "\r\n\r\n{\"error\":\"too many requests from this address: wait a second\"}\n");
+	heard = client_hears(fd);
+	cr_expect_eq(strncmp(heard, "HTTP/1.1 429 Too Many Requests\r\n", 32), 0, "%s", heard);
+	cr_assert_str_eq(strstr(heard, "\r\n\r\n"), "\r\n\r\n{\"error\":\"too many requests from this address: wait a second\"}\n");
 	expect_closing(fd);
 	cr_assert_not_null(strstr(log_hears(), " status=429 reason=too_many_requests from=203.0.113.7\n"));
 	cr_assert(put_off(asked(STREAM_OF("203.0.113.7"))), "an EventSource would give up at a 429");

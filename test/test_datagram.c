@@ -483,7 +483,7 @@ Test(datagram, D1_S12_the_longest_there_is_goes_through)
 	world_stop();
 }
 
-/* What counts is the size on the wire, and that is known before a byte is written: data is one line, escaped as it came. */
+/* Data is one line, escaped as it came: its size on the wire is known before a byte is written. */
 Test(datagram, S12_data_of_any_size_is_sent_whole_or_refused)
 {
 	static const size_t sizes[] = {3, 4096, 65536, (200 << 10) - 33};
@@ -529,8 +529,8 @@ Test(datagram, D19_D20_a_flood_of_names_nobody_has_leaves_nothing)
 	stream_open("boss");
 	users = world.server->users_by_id.count;
 	for (int i = 0; i < 20000; i++) {
-		snprintf(text, sizeof text, "{\"event\":\"a\",\"data\":%d,\"to\":{\"users\":[%d,\"u%d\"],\"roles\":[\"r%d\"]},\"except\":{\"users\":[\"x%d\"]}}",
-			i, i + 1000, i, i, i);
+		snprintf(text, sizeof text, "{\"event\":\"a\",\"data\":%d,\"to\":{\"users\":[%d,\"u%d\"],\"roles\":[\"r%d\"]},"
+			"\"except\":{\"users\":[\"x%d\"]}}", i, i + 1000, i, i, i);
 		django_queues(text);
 		if (i % 100 == 99)
 			world_settle();

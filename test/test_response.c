@@ -287,6 +287,7 @@ static const struct bad bad_status_lines[] = {
 	{"200OK", STATUS("HTTP/1.1 200OK"), 0},
 	{"tab behind the status", STATUS("HTTP/1.1 200\tOK"), 0},
 	{"tab behind the version", STATUS("HTTP/1.1\t200 OK"), 0},
+	{"letter behind the version", STATUS("HTTP/1.1x200 OK"), 0},
 	{"two spaces behind the version", STATUS("HTTP/1.1  200 OK"), 0},
 	{"no space behind the version", STATUS("HTTP/1.1200 OK"), 0},
 	{"HTTP/1.10", STATUS("HTTP/1.10 200 OK"), 0},
