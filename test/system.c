@@ -1041,19 +1041,27 @@ Test(http, a_unix_stream_socket_is_a_listener_too)
 	server_ended(&s);
 }
 
+static bool ipv6_is_here(void)
+{
+	struct sockaddr_in6 a = {.sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT};
+	int probe = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	bool here = probe >= 0 && bind(probe, (struct sockaddr *)&a, sizeof a) == 0;
+
+	if (probe >= 0)
+		close(probe);
+	return here;
+}
+
 Test(http, ipv6_is_a_listener_too)
 {
 	struct server s = server_new();
 	struct stream st;
 	const char *address;
-	int probe = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	struct sockaddr_in6 a = {.sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT};
 
-	if (probe < 0 || bind(probe, (struct sockaddr *)&a, sizeof a) < 0) {
+	if (!ipv6_is_here()) {
 		server_remove(&s);
 		cr_skip_test("no IPv6 here");
 	}
-	close(probe);
 	server_launch(&s, "--listen", "[::1]:0", NULL);
 	server_ready(&s, 1);
 	address = strstr(file_text(s.log)->p, "address=[::1]:");
@@ -4581,6 +4589,56 @@ Test(sys, R28_an_address_that_has_its_connections_gets_no_more)
 	client_close(&other);
 	stream_close(&st);
 	server_stop(&s);
+}
+
+#define FORWARDED(client) "GET " EVENTS "?token=" ANNA " HTTP/1.1\r\nHost: h\r\nX-Forwarded-For: " client "\r\n\r\n"
+
+/* The address of a TCP peer is one of those that --trusted-proxy has, or it is not. */
+Test(sys, H44_R28_a_proxy_is_trusted_by_its_address)
+{
+	static const struct {
+		const char *proxies, *listen, *peer;
+		bool trusted;
+	} rows[] = {
+		{"127.0.0.1", "127.0.0.1:0", "127.0.0.1", true}, {"127.0.0.0/8", "127.0.0.1:0", "127.0.0.1", true},
+		{"127.0.0.2", "127.0.0.1:0", "127.0.0.1", false}, {"0.0.127.0/24", "127.0.0.1:0", "127.0.0.1", false},
+		{"::1", "127.0.0.1:0", "127.0.0.1", false}, {"::1", "[::1]:0", "[::1]", true}, {"::2", "[::1]:0", "[::1]", false},
+		{"127.0.0.1", "[::1]:0", "[::1]", false},
+	};
+
+	for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+		bool six = rows[i].listen[0] == '[';
+		struct server s;
+		struct stream st, other;
+		struct client again;
+		const char *last = NULL;
+		char text[96];
+
+		if (six && !ipv6_is_here())
+			continue;
+		s = server_start("--connections-per-address", "1", "--trusted-proxy", rows[i].proxies, "--listen", rows[i].listen, NULL);
+		snprintf(text, sizeof text, "address=%s:", rows[i].peer);
+		for (const char *p = file_text(s.log)->p; (p = strstr(p, text)) != NULL; p++)
+			last = p;
+		cr_assert_not_null(last);
+		s.port = atoi(last + strlen(text));
+		st = stream_begin(client_tcp(s.port, six, 0), FORWARDED("203.0.113.7"));
+		again = client_tcp(s.port, six, 0);
+		if (!rows[i].trusted) {
+			cr_assert_eq(client_read(&again), false, "%s: all are one address", rows[i].proxies);
+			snprintf(text, sizeof text, " reason=too_many_from_address from=%s:", rows[i].peer);
+			log_wait(&s, text);
+		} else {
+			client_send(&again, FORWARDED("203.0.113.7"));
+			expect_put_off(&again);
+			log_wait(&s, " reason=too_many_from_address from=203.0.113.7\n");
+			other = stream_begin(client_tcp(s.port, six, 0), FORWARDED("203.0.113.8"));
+			stream_close(&other);
+		}
+		client_close(&again);
+		stream_close(&st);
+		server_stop(&s);
+	}
 }
 
 Test(sys, R26_a_user_that_it_cannot_become)

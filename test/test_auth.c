@@ -142,6 +142,30 @@ Test(auth, the_question_is_as_the_options_say)
 	world_stop();
 }
 
+Test(auth, the_key_for_django_is_one_visible_word)
+{
+	static char most[258], more[259], path[96];
+	const struct {
+		const char *text, *key; /* NULL: refused, and the one before stays */
+	} rows[] = {{"!\n", "!"}, {"~", "~"}, {"a\r\n", "a"}, {"a\n\r\n\n", "a"}, {most, most}, {"b\n", "b"},
+		{"", NULL}, {"\n", NULL}, {"a b\n", NULL}, {" a\n", NULL}, {"a \n", NULL}, {"a\tb\n", NULL}, {"a\x1f\n", NULL},
+		{"a\x7f\n", NULL}, {"a\xc3\xa9\n", NULL}, {"a\nb\n", NULL}, {"\na\n", NULL}, {more, NULL}};
+	const char *now = "first";
+
+	memset(most, 'k', 256);
+	memset(more, 'k', 257);
+	strcpy(path, world_file("auth-key", now));
+	world_start(NULL, URL, "--auth-key-file", path, NULL);
+	for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+		world_file("auth-key", rows[i].text);
+		world_raises(SIGHUP);
+		cr_expect_not_null(strstr(log_hears(), rows[i].key != NULL ? " msg=auth_key_read " : " msg=auth_key_not_read "), "row %zu", i);
+		now = rows[i].key != NULL ? rows[i].key : now;
+		cr_expect_str_eq(world.server->auth_key, now, "row %zu", i);
+	}
+	world_stop();
+}
+
 Test(auth, a_token_no_header_can_carry_is_refused_unasked)
 {
 	start();
