@@ -104,6 +104,7 @@ enum {
 	JOURNAL_LOST_MS = 3600000,   /* ids given to events that a failure of power took are not farther ahead */
 	SHARED_MAX = 64,             /* bytes of an audience that neighbours share: on disk each has its own */
 	SYNC_MS = 1000,              /* --journal-sync batch: how often */
+	SYNC_END_MS = 2000,          /* the end waits so long for the disk */
 	SYNC_PATIENCE_MS = 1000,     /* --journal-sync always: acks wait so long for the disk */
 	TICK_MS = 50,
 	HELD_MS = 10,                /* how often it is looked whether patience has come to its end */
@@ -5593,6 +5594,18 @@ static bool identity_aud(struct json *j, struct identity *who)
 	return j->error == NULL;
 }
 
+/* One that says nothing here, but must be a string: RFC 7519 sections 4.1.1 and 4.1.7, RFC 7515 section 4.1. */
+static bool text_member(struct json *j)
+{
+	return json_peek(j) == '"' ? json_value(j, NULL) : json_fail(j, j->at, "expected a string");
+}
+
+static bool identity_text(struct json *j, struct identity *who)
+{
+	(void)who;
+	return text_member(j);
+}
+
 struct member {
 	const char *name;
 	bool (*read)(struct json *, struct identity *);
@@ -5694,8 +5707,13 @@ static enum refusal ticket_header(struct span text)
 
 		if (why != REFUSE_NONE)
 			return why;
-		if (span_is(name, "crit"))
+		if (span_is(name, "crit") || span_is(name, "b64")) /* which must be in crit: RFC 7797 section 6 */
 			return REFUSE_ticket_critical;
+		if (span_is(name, "kid") || span_is(name, "typ") || span_is(name, "cty")) {
+			if (!text_member(&j))
+				return REFUSE_ticket_claim;
+			continue;
+		}
 		if (!span_is(name, "alg"))
 			json_value(&j, NULL);
 		else if (json_peek(&j) != '"' || !json_string(&j, &value))
@@ -5710,7 +5728,8 @@ static enum refusal ticket_claims(struct span text, struct identity *who)
 {
 	static const struct member members[] = {{"sub", identity_user}, {"roles", identity_roles},
 		{"sid", identity_sid}, {"expire_at", identity_expire_at}, {"exp", identity_exp},
-		{"nbf", identity_nbf}, {"iat", identity_iat}, {"aud", identity_aud}};
+		{"nbf", identity_nbf}, {"iat", identity_iat}, {"aud", identity_aud}, {"iss", identity_text},
+		{"jti", identity_text}};
 	enum { COUNT = sizeof members / sizeof members[0] };
 	struct json j = json_begin(text);
 	struct names names = {.count = 0};
@@ -6863,8 +6882,8 @@ static int64_t process_files(const struct server *s)
 		return st.st_size;
 	for (int i = 0; i < MAX_LINKS; i++)
 		known += s->links[i].fd >= 0;
-	for (const int *fd = (int[]){s->epoll, s->signals, s->spare, s->datagrams.fd, s->manager.fd, s->journal.directory,
-			s->journal.file, s->journal.syncer, s->journal.syncer, 0, 1, 2, -2}; *fd != -2; fd++)
+	for (const int *fd = (int[]){s->epoll, s->signals, s->spare, s->answers, s->datagrams.fd, s->manager.fd,
+			s->journal.directory, s->journal.file, s->journal.syncer, s->journal.syncer, 0, 1, 2, -2}; *fd != -2; fd++)
 		known += *fd >= 0;
 	return known;
 }
@@ -8305,12 +8324,36 @@ static bool intake_bound(const struct intake *in, int i)
 	return in->messages[i].msg_hdr.msg_namelen > sizeof(sa_family_t);
 }
 
+/*
+ * Sends an answer; false with errno. It goes by a socket of its own, because the kernel counts what receivers have not
+ * read as the sending socket's: one who reads nothing would take the others' answers. When that socket is full there
+ * is another. A sender that is connected takes answers only from where it sends to.
+ */
+static bool answer_send(struct server *s, const struct msghdr *to, struct span text)
+{
+	int fd = s->answers >= 0 ? s->answers : s->datagrams.fd;
+
+	for (;;) {
+		if (s->sys->sendto(fd, text.p, text.n, MSG_DONTWAIT | MSG_NOSIGNAL, to->msg_name, to->msg_namelen) >= 0) {
+			s->answers_sent += fd == s->answers;
+			return true;
+		}
+		if (errno == EPERM && fd != s->datagrams.fd) {
+			fd = s->datagrams.fd;
+		} else if (errno == EAGAIN && fd == s->answers && s->answers_sent > 0) {
+			s->sys->close(s->answers);
+			s->answers = s->sys->socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+			s->answers_sent = 0;
+			fd = s->answers >= 0 ? s->answers : s->datagrams.fd;
+		} else if (errno != EINTR) {
+			return false;
+		}
+	}
+}
+
 static void intake_send(struct server *s, int i, struct span answers)
 {
-	const struct msghdr *m = &s->intake.messages[i].msg_hdr;
-
-	if (answers.n > 0 && s->datagrams.fd >= 0 && s->sys->sendto(s->datagrams.fd, answers.p, answers.n,
-			MSG_DONTWAIT | MSG_NOSIGNAL, m->msg_name, m->msg_namelen) < 0) {
+	if (answers.n > 0 && s->datagrams.fd >= 0 && !answer_send(s, &s->intake.messages[i].msg_hdr, answers)) {
 		s->count.acks_lost++;
 		log_text(log_flood(s, LOG_WARNING, FLOOD_ack, "ack_lost"), "error", strerror(errno));
 		log_end(s);
@@ -8950,6 +8993,7 @@ bool server_listen(struct server *s, struct buf *error)
 		return false;
 	if (!events)
 		listener_log(s, &s->datagrams, "socket", NULL);
+	s->answers = s->sys->socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	s->spare = s->sys->open("/dev/null", O_RDONLY);
 	return true;
 }
@@ -9217,7 +9261,7 @@ bool server_init(struct server *s, const struct options *o, const struct sys *sy
 	memset(s, 0, sizeof *s);
 	s->opt = *o;
 	s->sys = sys;
-	s->epoll = s->signals = s->spare = s->datagrams.fd = s->manager.fd = -1;
+	s->epoll = s->signals = s->spare = s->answers = s->datagrams.fd = s->manager.fd = -1;
 	s->journal.directory = s->journal.file = s->journal.retired = s->journal.syncer = -1;
 	for (int i = 0; i < 2 * MAX_LISTEN; i++)
 		s->listeners[i].fd = -1;
@@ -9273,7 +9317,7 @@ void server_free(struct server *s)
 	for (int i = 0; i < s->listener_count; i++)
 		listener_close(s, &s->listeners[i]);
 	listener_close(s, &s->datagrams);
-	for (int *fd = (int[]){s->epoll, s->signals, s->spare, s->manager.fd, -2}; *fd != -2; fd++)
+	for (int *fd = (int[]){s->epoll, s->signals, s->spare, s->answers, s->manager.fd, -2}; *fd != -2; fd++)
 		if (*fd >= 0)
 			s->sys->close(*fd);
 	buf_free(&s->scratch);
@@ -9536,7 +9580,8 @@ static bool signals_open(struct server *s)
 	}
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGXFSZ, SIG_IGN); /* the journal has EFBIG instead */
-	sigprocmask(SIG_BLOCK, &set, NULL);
+	if (sigprocmask(SIG_BLOCK, &set, NULL) < 0)
+		return false;
 	s->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 	s->epoll = epoll_create1(EPOLL_CLOEXEC);
 	return s->signals >= 0 && s->epoll >= 0 && epoll_add(s, s->signals, EPOLLIN);
@@ -9593,6 +9638,8 @@ static void *syncer_main(void *argument)
 	ssize_t n;
 
 	while ((n = read(socket, &job, sizeof job)) != 0) {
+		if (n < 0 && errno != EINTR)
+			break;
 		if (n < 0)
 			continue;
 		job.error = fdatasync(job.file) < 0 || (job.directory >= 0 && fsync(job.directory) < 0) ? errno : 0;
@@ -9603,14 +9650,20 @@ static void *syncer_main(void *argument)
 	return NULL;
 }
 
-/* What it is at is waited for. */
-static void syncer_stop(struct server *s, pthread_t thread)
+/* What it is at is waited for, but a disk that hangs does not keep the program, nor one more signal: then false. */
+static bool syncer_stop(struct server *s, pthread_t thread)
 {
+	struct pollfd ends[] = {{.fd = s->journal.syncer, .events = POLLIN}, {.fd = s->signals, .events = POLLIN}};
+
 	if (s->journal.syncer < 0)
-		return;
-	close(s->journal.syncer); /* it reads the end */
+		return true;
+	if (s->journal.syncing && (s->sys->poll(ends, 2, SYNC_END_MS) < 1 || ends[0].revents == 0))
+		return false;
+	shutdown(s->journal.syncer, SHUT_RDWR); /* it reads the end */
+	close(s->journal.syncer);
 	pthread_join(thread, NULL);
 	s->journal.syncer = -1;
+	return true;
 }
 
 /* Starts it, if --journal-sync needs it. Signals are blocked by now, and stay so in it. */
@@ -9803,8 +9856,12 @@ static int server_run(struct server *s, struct buf *error)
 		server_turn(s, -1);
 	for (uint32_t i = 0; (i = set_next(&s->streams, i)) != SET_END; i++)
 		conn_dead(s, &s->conns[i], CLOSE_shutdown);
-	syncer_stop(s, syncer);
-	journal_close(s);
+	if (syncer_stop(s, syncer)) {
+		journal_close(s);
+	} else {
+		log_text(log_begin(s, LOG_ERROR, "journal_hung"), "then", "the disk does not answer: it ends without it");
+		log_end(s);
+	}
 	log_number(log_begin(s, LOG_INFO, "stopped"), "events", (int64_t)s->count.events);
 	log_end(s);
 	log_flush(s);

@@ -211,9 +211,9 @@ void json_write_string(struct buf *b, struct span s);
 	X(ticket_trailing, 401, "the token is not valid") /* something stands behind that object */ \
 	X(ticket_duplicate, 401, "the token is not valid") /* a member is there twice */ \
 	X(ticket_algorithm, 401, "the token is not valid") /* alg is not HS256 */ \
-	X(ticket_critical, 401, "the token is not valid")  /* crit: RFC 7515 section 4.1.11 */ \
+	X(ticket_critical, 401, "the token is not valid")  /* crit: RFC 7515 section 4.1.11; or b64 */ \
 	X(ticket_signature, 401, "the token is not valid") \
-	X(ticket_claim, 401, "the token is not valid") /* a claim of the wrong type or size */ \
+	X(ticket_claim, 401, "the token is not valid") /* a claim or header of the wrong type or size */ \
 	X(ticket_no_subject, 401, "the token is not valid") \
 	X(ticket_no_exp, 401, "the token is not valid") \
 	X(ticket_expired, 401, "the token is not valid") \
@@ -1167,7 +1167,9 @@ struct server {
 	int spare; /* a descriptor held back, so that a client can be told there are none */
 	struct listener listeners[2 * MAX_LISTEN]; /* of --listen, and of --admin */
 	int listener_count;
-	struct listener datagrams; /* the socket events come in by */
+	struct listener datagrams; /* the socket events come in by ... */
+	int answers;               /* ... and one that answers go out by; -1: the same */
+	uint32_t answers_sent;     /* by that one */
 	bool draining, stop;
 	int64_t drain_until_ms;
 

@@ -1518,6 +1518,44 @@ Test(datagrams, an_event_reaches_whom_it_is_for_and_each_once)
 	server_stop(&s);
 }
 
+/* The kernel counts what they have not read as the server's: net.unix.max_dgram_qlen of each. */
+Test(datagrams, senders_that_read_no_answer_take_nobody_elses)
+{
+	struct server s = server_start(NULL);
+	const struct sockaddr nobody = {.sa_family = AF_UNIX};
+	int deaf[40];
+
+	for (size_t i = 0; i < sizeof deaf / sizeof deaf[0]; i++) {
+		deaf[i] = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+		cr_assert(bind(deaf[i], &nobody, sizeof(sa_family_t)) == 0);
+		for (int k = 0; k < 12; k++)
+			cr_assert(datagram_send(&s, deaf[i], "{\"op\":\"ping\"}", 13));
+	}
+	for (int k = 0; k < 20; k++)
+		published(&s, "{\"op\":\"ping\"}", 0);
+	for (size_t i = 0; i < sizeof deaf / sizeof deaf[0]; i++)
+		close(deaf[i]);
+	server_stop(&s);
+}
+
+/* It takes datagrams from nobody else, so answers have to come from there. */
+Test(datagrams, a_sender_that_is_connected_gets_its_answer)
+{
+	struct server s = server_start(NULL);
+	struct sockaddr_un to = unix_address(s.socket);
+	const struct sockaddr nobody = {.sa_family = AF_UNIX};
+	int sender = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	char text[256] = "";
+
+	cr_assert(connect(sender, (struct sockaddr *)&to, sizeof to) == 0);
+	cr_assert(bind(sender, &nobody, sizeof(sa_family_t)) == 0);
+	cr_assert(send(sender, "{\"op\":\"ping\"}", 13, 0) == 13);
+	cr_assert(recv(sender, text, sizeof text - 1, 0) > 0);
+	cr_expect(strncmp(text, "{\"ok\":true", 10) == 0, "%s", text);
+	close(sender);
+	server_stop(&s);
+}
+
 Test(datagrams, ping_counts_the_streams)
 {
 	struct server s = server_start(NULL);
@@ -2400,7 +2438,8 @@ static void folder_remove(struct folder *f)
 	while (dir != NULL && (file = readdir(dir)) != NULL)
 		if (strcmp(file->d_name, ".") != 0 && strcmp(file->d_name, "..") != 0 && unlinkat(dirfd(dir), file->d_name, 0) < 0)
 			unlinkat(dirfd(dir), file->d_name, AT_REMOVEDIR);
-	closedir(dir);
+	if (dir != NULL)
+		closedir(dir);
 	cr_assert(rmdir(f->path) == 0, "%s: %s", f->path, strerror(errno));
 }
 

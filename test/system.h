@@ -311,7 +311,8 @@ static inline void server_remove(struct server *s)
 
 	while (dir != NULL && (file = readdir(dir)) != NULL)
 		unlinkat(dirfd(dir), file->d_name, 0);
-	closedir(dir);
+	if (dir != NULL)
+		closedir(dir);
 	rmdir(s->dir);
 	close(s->django);
 }
@@ -358,7 +359,8 @@ static inline int server_descriptors(const struct server *s)
 	cr_assert(dir != NULL);
 	while (readdir(dir) != NULL)
 		count++;
-	closedir(dir);
+	if (dir != NULL)
+		closedir(dir);
 	return count - 2;
 }
 
