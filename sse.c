@@ -2508,6 +2508,17 @@ static char *file_read(const char *path, size_t most, size_t *bytes)
 	return NULL;
 }
 
+/* The next number of a line. */
+static int64_t number_next(struct span *rest)
+{
+	struct span digits = span_cut(rest, ' ');
+	int64_t n = 0;
+
+	for (size_t i = 0; i < digits.n && is_digit(digits.p[i]) && n < INT64_MAX / 16; i++)
+		n = n * 10 + (digits.p[i] - '0');
+	return n;
+}
+
 /* where is how the user named the file: --config or SSE_CONFIG. */
 static bool options_file(struct options *o, const char *where, const char *path, struct buf *error)
 {
@@ -3183,9 +3194,19 @@ static uint64_t journal_segment_bytes(const struct server *s)
 	return share < 64 << 10 ? 64 << 10 : share > 64 << 20 ? 64 << 20 : share;
 }
 
+/* The path of the mark that nothing is missing: see journal_complete. */
+static bool journal_mark(struct server *s, struct buf *path)
+{
+	buf_clear(path);
+	buf_text(path, s->opt.journal);
+	buf_bytes(path, "/.complete", 11);
+	return !path->failed;
+}
+
 /*
  * A file ".complete" in the directory says that nothing which a stream has seen is missing. It is removed at the
  * first failure, for which no room is needed, and made again when all is written. Returns whether that is so.
+ * It is empty while the program runs; after an end in order it says where the last segment ends.
  */
 static bool journal_complete(struct server *s, bool complete)
 {
@@ -3194,13 +3215,10 @@ static bool journal_complete(struct server *s, bool complete)
 
 	if (s->journal.complete == complete)
 		return true;
-	buf_clear(path);
-	buf_text(path, s->opt.journal);
-	buf_bytes(path, "/.complete", 11);
-	if (path->failed)
+	if (!journal_mark(s, path))
 		return false;
 	if (complete) {
-		file = s->sys->open(path->data, O_WRONLY | O_CREAT);
+		file = s->sys->open(path->data, O_WRONLY | O_CREAT | O_TRUNC);
 		if (file < 0)
 			return false;
 		s->sys->close(file);
@@ -3775,9 +3793,35 @@ static uint64_t boot_id(struct server *s)
 }
 
 /* Is it there: see journal_complete. */
-static bool journal_was_complete(const struct server *s)
+static bool journal_was_complete(struct server *s)
 {
-	return faccessat(s->journal.directory, ".complete", F_OK, 0) == 0;
+	size_t bytes;
+	char *text = journal_mark(s, &s->scratch) ? file_read(s->scratch.data, 64, &bytes) : NULL;
+	struct span rest = {text, text == NULL ? 0 : bytes};
+	uint64_t number = (uint64_t)number_next(&rest);
+	int64_t end = number_next(&rest);
+	struct stat st;
+	bool good = text != NULL && (bytes == 0 || (number == s->journal.number && journal_path(s, number, &s->scratch)
+		&& lstat(s->scratch.data, &st) == 0 && st.st_size == end));
+
+	free(text);
+	return good;
+}
+
+/* It ended in order, so somebody can tell later whether all of it is still there: a restored copy may be shorter. */
+static void journal_sealed(struct server *s, uint64_t bytes)
+{
+	char text[64];
+	struct buf b = buf_fixed(text, sizeof text);
+	int file = journal_mark(s, &s->scratch) ? s->sys->open(s->scratch.data, O_WRONLY) : -1;
+
+	if (file < 0)
+		return;
+	buf_number(&b, (int64_t)s->journal.number);
+	buf_byte(&b, ' ');
+	buf_number(&b, (int64_t)bytes);
+	s->sys->pwritev(file, &(struct iovec){b.data, b.len}, 1, 0);
+	s->sys->close(file);
 }
 
 /* The journal goes on where what was read ends: in the last segment, or in a new one. */
@@ -3806,7 +3850,7 @@ static void journal_begin(struct server *s, const struct journal_reading *r)
 		segment_begin(s, file, r->bytes);
 	else
 		journal_roll(s);
-	j->complete = journal_was_complete(s);
+	j->complete = false; /* its mark is made anew, and empty */
 	/* That it ended in order must be taken back for certain before anything is added to it. */
 	if (j->file < 0 || (r->ended && file >= 0 && ftruncate(file, (off_t)r->bytes) < 0) || fdatasync(j->file) < 0
 		|| fsync(j->directory) < 0 || !journal_complete(s, true))
@@ -3884,6 +3928,8 @@ void journal_close(struct server *s)
 	if (s->sys->pwritev(j->file, &end, 1, (off_t)j->bytes) != (ssize_t)sizeof record
 		|| (s->opt.journal_sync != SYNC_NONE && fdatasync(j->file) < 0))
 		journal_failed(s, "cannot end", errno);
+	else
+		journal_sealed(s, j->bytes + sizeof record);
 }
 
 /* Closes its files, and leaves it as it is. */
@@ -6886,17 +6932,6 @@ static int64_t process_files(const struct server *s)
 			s->journal.directory, s->journal.file, s->journal.syncer, s->journal.syncer, 0, 1, 2, -2}; *fd != -2; fd++)
 		known += *fd >= 0;
 	return known;
-}
-
-/* The next number of a line. */
-static int64_t number_next(struct span *rest)
-{
-	struct span digits = span_cut(rest, ' ');
-	int64_t n = 0;
-
-	for (size_t i = 0; i < digits.n && is_digit(digits.p[i]) && n < INT64_MAX / 16; i++)
-		n = n * 10 + (digits.p[i] - '0');
-	return n;
 }
 
 /* What the kernel says of this process, at most once a second; what it does not say now stays as it was. */

@@ -2226,6 +2226,43 @@ Test(journal, where_no_segment_can_be_made_the_last_one_takes_more)
 	world_stop();
 }
 
+/* As by a copy that was not finished. */
+static void shorten(void)
+{
+	struct buf whole = file_bytes(segment_name(1));
+
+	file_put(segment_name(1), (struct span){whole.data, whole.len / 2});
+	buf_free(&whole);
+}
+
+Test(journal, one_that_ended_in_order_and_is_shorter_now_has_a_gap)
+{
+	world_start(tokens, "--journal", world_journal(), NULL);
+	publish_many(1, 20, 10);
+	world.between = shorten;
+	world_restart(true);
+	cr_expect_eq(times(logged(), "msg=journal_cut "), 1);
+	cr_expect_str_eq(resumed(ids[2]), "c resync(too_old) ");
+	publish(21);
+	cr_expect_str_eq(resumed(ids[20]), "c resync(too_old) ", "one that is lost");
+	world_restart(true);
+	cr_expect_eq(times(logged(), "msg=journal_cut "), 0, "that is over");
+	world_stop();
+}
+
+/* Nor does the mark of an earlier end count, once the journal has gone on. */
+Test(journal, one_that_went_on_after_an_end_in_order_is_whole)
+{
+	world_start(tokens, "--journal", world_journal(), NULL);
+	publish_many(1, 5, 10);
+	world_restart(true);
+	publish_many(6, 9, 10);
+	world_restart(false);
+	cr_expect_eq(times(logged(), "msg=journal_cut "), 0);
+	cr_expect_str_eq(resumed(ids[2]), replay(3, 9));
+	world_stop();
+}
+
 /* Somebody emptied the directory. */
 Test(journal, what_was_removed_is_written_anew)
 {
