@@ -1132,7 +1132,7 @@ static const char *status_text(int status)
 		{200, "OK"}, {204, "No Content"}, {400, "Bad Request"}, {401, "Unauthorized"},
 		{403, "Forbidden"}, {404, "Not Found"}, {405, "Method Not Allowed"},
 		{408, "Request Timeout"}, {413, "Content Too Large"}, {414, "URI Too Long"},
-		{417, "Expectation Failed"}, {431, "Request Header Fields Too Large"},
+		{417, "Expectation Failed"}, {429, "Too Many Requests"}, {431, "Request Header Fields Too Large"},
 		{501, "Not Implemented"}, {503, "Service Unavailable"}, {505, "HTTP Version Not Supported"},
 	};
 
