@@ -159,7 +159,8 @@ Test(auth, the_key_for_django_is_one_visible_word)
 	for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
 		world_file("auth-key", rows[i].text);
 		world_raises(SIGHUP);
-		cr_expect_not_null(strstr(log_hears(), rows[i].key != NULL ? " msg=auth_key_read " : " msg=auth_key_not_read "), "row %zu", i);
+		cr_expect_not_null(strstr(log_hears(), rows[i].key != NULL ? " msg=auth_key_read " : " msg=auth_key_not_read "),
+			"row %zu", i);
 		now = rows[i].key != NULL ? rows[i].key : now;
 		cr_expect_str_eq(world.server->auth_key, now, "row %zu", i);
 	}

@@ -1224,6 +1224,35 @@ Test(journal, a_damaged_record_is_a_gap_for_who_has_not_seen_it)
 	world_stop();
 }
 
+/* An event may have stood there, whatever the bytes are now. */
+Test(journal, bytes_between_records_are_a_gap)
+{
+	struct buf whole, more = buf_growable();
+	size_t bytes, at;
+
+	world_start(tokens, "--journal", world_journal(), NULL);
+	publish_many(1, 5, 10);
+	whole = file_bytes(segment_name(1));
+	at = record_of(&whole, 3, &bytes);
+	for (size_t n = 1; n <= 3; n++) {
+		char line[80];
+
+		buf_clear(&more);
+		buf_bytes(&more, whole.data, at);
+		buf_bytes(&more, "xyz", n);
+		buf_bytes(&more, whole.data + at, whole.len - at);
+		restart_with(buf_view(&more));
+		snprintf(line, sizeof line, "msg=journal_damaged segment=1 at=%zu ", at);
+		cr_assert_eq(times(logged(), line), 1, "%zu bytes", n);
+		cr_assert_str_eq(resumed(ids[2]), "c resync(too_old) ", "%zu bytes", n);
+		cr_assert_str_eq(resumed(ids[3]), "c 4 5 ", "%zu bytes", n);
+		cr_assert(file_is(segment_name(1), buf_view(&more)), "%zu bytes", n);
+	}
+	buf_free(&whole);
+	buf_free(&more);
+	world_stop();
+}
+
 /* Nobody knows what the last one was, so nobody is known to have it. */
 Test(journal, a_damaged_last_record_is_a_gap_for_all)
 {
