@@ -18,7 +18,7 @@ RUN     = ASAN_OPTIONS=abort_on_error=1:detect_leaks=1 UBSAN_OPTIONS=print_stack
 sse: sse.c sse.h
 	$(CC) $(STD) $(WARN) $(CFLAGS) $(HARDEN) -o $@ sse.c
 
-.PHONY: help static demo run test unit system both django clients versions sanitized cover fuzz fuzz-replay fuzz-merge lint bench bench-tools install clean deps
+.PHONY: help static demo run test unit system both django clients versions sanitized cover soak fuzz fuzz-replay fuzz-merge lint bench bench-tools install clean deps
 help:
 	@echo "make            builds sse"
 	@echo "make static     builds sse-static: one binary without any library (musl-gcc)"
@@ -31,6 +31,7 @@ help:
 	@echo "make clients    the packages in clients/, with the sanitized build/gcc/sse"
 	@echo "make versions   sse-django with each Python and Django there is; QUICK=1: without the real sse"
 	@echo "make cover      what of sse.c the tests reach, by lines and branches; QUICK=1: without the system tests"
+	@echo "make soak       the release binary under abuse for MINUTES=30; what it showed goes to build/soak"
 	@echo "make fuzz       libFuzzer over each of test/fuzz, SECONDS=60 each; FUZZ=json,http: only those"
 	@echo "make fuzz-replay  the inputs that were kept, with CC"
 	@echo "make lint       both compilers' warnings as errors, gcc -fanalyzer, clang-tidy, cppcheck, shellcheck"
@@ -179,6 +180,9 @@ fuzz-replay: $(FUZZES:%=$(B)/replay_%)
 
 cover: deps
 	test/cover
+
+soak: sse
+	test/soak/run
 
 # The long ones first, two at a time.
 LINTS   = lint-tidy lint-analyze lint-cppcheck lint-compilers lint-shell
