@@ -321,8 +321,8 @@ class Abuse:
         async with self.connection(self.events(self.strangers["plain"][i], self.address())) as (reader, writer):
             if not await self.joins(reader):
                 return "put off"
-            for _ in range(100000):
-                writer.write(self.stage.canary.encode() * 10)
+            for _ in range(1000):
+                writer.write(self.stage.canary.encode() * 100)
                 await writer.drain()
                 if reader.at_eof() or writer.is_closing():
                     return "ended by the server"
