@@ -41,6 +41,7 @@ class FakeDjango:
         self.at_once = 0
         self.handler: web.Server | None = None
         self.server: asyncio.Server | None = None
+        self.outage: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         self.handler = web.Server(self.answer, access_log=None)
@@ -54,16 +55,25 @@ class FakeDjango:
         await self.server.wait_closed()
 
     async def moods(self, seconds: float) -> None:
-        """From one form into the next, each for so long. Ends well: cancel it, then call recover."""
+        """From one form into the next, each for so long. Cancel it, then recover."""
         while True:
-            mode = self.random.choices(list(MODES), list(MODES.values()))[0]
-            if mode == "down":
-                self.mode = mode
-                await self.stop()
-                await asyncio.sleep(min(1.0, seconds))
-                await self.start()
-            self.mode = mode if mode != "down" else "well"
+            self.mode = self.random.choices(list(MODES), list(MODES.values()))[0]
+            if self.mode == "down":
+                self.outage = asyncio.create_task(self.down(min(1.0, seconds)))
+                await asyncio.shield(self.outage)
             await asyncio.sleep(self.random.uniform(0.5, 1.5) * seconds)
+
+    async def down(self, seconds: float) -> None:
+        self.counts["down"] += 1
+        await self.stop()
+        await asyncio.sleep(seconds)
+        await self.start()
+        self.mode = "well"
+
+    async def recover(self) -> None:
+        if self.outage is not None:
+            await self.outage
+        self.mode = "well"
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         self.at_once += 1

@@ -451,10 +451,10 @@ class Soak:
     async def quiet(self, base: Counter[str]) -> None:
         """The abusers go; the well-behaved get the rest; nobody else may be left."""
         self.log.closing = True
+        if self.abuse.heard["end"]:
+            self.failures.add("abuse.py was gone before the end")
         await self.abuse.tell("stop", "end")
-        if self.django.mode == "down":
-            await self.django.start()
-        self.django.mode = "well"
+        await self.django.recover()
         self.say("the abusers are gone")
         await self.crowd.tell("finish", "finished")
         self.say("the well-behaved have all that is theirs")
