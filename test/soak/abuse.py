@@ -100,8 +100,8 @@ class Abuse:
 
     def held(self, mine: list[int]) -> bool:
         """
-        Has the server one of these connections still? The other end does not always learn that it has not: on a busy
-        machine the loopback drops packets (net.core.netdev_max_backlog), and a reset is sent only once.
+        Has the server one of these connections still? The other end does not always learn that it has not: a reset is
+        sent only once, and may be lost on the way to one whose buffer is full.
         """
         for row in Path("/proc/net/tcp").read_text().splitlines()[1:]:
             words = row.split()
@@ -270,9 +270,9 @@ class Abuse:
         return f"{(await self.ask(*pieces, eof=rnd.random() < 0.7))[9:12].decode(errors='replace') or 'no'} answer"
 
     async def wrong_tokens(self, i: int) -> str:
-        """Fifty on one connection, from one address or from many."""
+        """Twenty on one connection, from one address or from many."""
         address = f"198.51.100.{i}" if self.random.random() < 0.5 else ""
-        tokens = [f"{self.stage.canary}-{self.random.getrandbits(64)}" for _ in range(50)]
+        tokens = [f"{self.stage.canary}-{self.random.getrandbits(64)}" for _ in range(20)]
         return await self.guess([self.head(st.STATS, token, address) for token in tokens])
 
     async def guess(self, requests: list[bytes]) -> str:
@@ -344,14 +344,10 @@ class Abuse:
         async with self.connection(self.events(self.strangers["plain"][i], self.address())) as (reader, writer):
             if not await self.joins(reader):
                 return "put off"
-            for _ in range(1000):
-                writer.write(self.stage.canary.encode() * 100)
-                await writer.drain()
-                if reader.at_eof() or writer.is_closing():
-                    return "ended by the server"
-                await asyncio.sleep(0.001)
-        self.failures.add("chatter: never ended")
-        return "never ended"
+            writer.write(self.stage.canary.encode() * 10000)
+            while await reader.read(4096):
+                pass
+            return "ended by the server"
 
     async def bad_datagrams(self, _: int) -> str:
         """Anything; from a sender that hears what was wrong with it, or not."""
