@@ -127,29 +127,37 @@ comma   = ,
 FUZZ    = $(patsubst test/fuzz/fuzz_%.c,%,$(wildcard test/fuzz/fuzz_*.c))
 FUZZES  = $(subst $(comma), ,$(FUZZ))
 SECONDS = 60
+# Targets that run at a time.
+JOBS    = 1
 F       = build/fuzz
 # Only sse.c is looked at for what an input reaches.
-FUZZER  = $(SANITIZE) -O2 -fsanitize=fuzzer-no-link
+FUZZER  = $(SANITIZE) -O2 -fsanitize=fuzzer-no-link -fsanitize-coverage-ignorelist=test/fuzz/plain
 FUZZ_CFLAGS = $(STD) $(WARN) -Wno-gnu-zero-variadic-macro-arguments -Wno-pedantic -Itest/fuzz/stub -Itest -I.
 FUZZ_RUN = ASAN_OPTIONS=abort_on_error=1:detect_leaks=1:handle_abort=0 UBSAN_OPTIONS=print_stacktrace=1
 FUZZ_HEADERS = sse.h $(wildcard test/*.h test/fuzz/*.h test/fuzz/stub/criterion/*.h)
 
-$(F)/sse.o: sse.c sse.h | $(F)
-	clang $(STD) $(WARN) $(FUZZER) -Dmain=sse_main -Wno-missing-prototypes -c -o $@ sse.c
 # What a whole server does is not found by looking at what is compared with what, and that costs half of the time.
-$(F)/server.sse.o: sse.c sse.h | $(F)
-	clang $(STD) $(WARN) $(FUZZER) -fno-sanitize-coverage=trace-cmp -Dmain=sse_main -Wno-missing-prototypes -c -o $@ sse.c
-$(F)/%.sse.o: $(F)/sse.o
-	cp $< $@
+FUZZ_WHOLE = server journal auth
+FUZZ_KERNEL = -include test/fuzz/kernel.h
+
+$(F)/sse.o: sse.c sse.h test/fuzz/kernel.h test/fuzz/plain | $(F)
+	clang $(STD) $(WARN) $(FUZZER) $(FUZZ_KERNEL) -Dmain=sse_main -Wno-missing-prototypes -c -o $@ sse.c
+$(F)/whole.o: sse.c sse.h test/fuzz/kernel.h test/fuzz/plain | $(F)
+	clang $(STD) $(WARN) $(FUZZER) -fno-sanitize-coverage=trace-cmp $(FUZZ_KERNEL) -Dmain=sse_main \
+		-Wno-missing-prototypes -c -o $@ sse.c
+$(F)/kernel.o: test/fuzz/kernel.c test/fuzz/kernel.h | $(F)
+	clang $(FUZZ_CFLAGS) -O2 -g -c -o $@ $<
 $(F)/%.o: test/%.c $(FUZZ_HEADERS) | $(F)
-	clang $(FUZZ_CFLAGS) $(SANITIZE) -c -o $@ $<
+	clang $(FUZZ_CFLAGS) $(SANITIZE) -O2 $(FUZZ_KERNEL) -c -o $@ $<
 $(F)/%.o: test/fuzz/%.c $(FUZZ_HEADERS) | $(F)
-	clang $(FUZZ_CFLAGS) $(SANITIZE) -c -o $@ $<
-$(F)/%: $(F)/fuzz_%.o $(F)/fuzz.o $(F)/%.sse.o
+	clang $(FUZZ_CFLAGS) $(SANITIZE) -O2 $(FUZZ_KERNEL) -c -o $@ $<
+$(FUZZ_WHOLE:%=$(F)/%): $(F)/%: $(F)/fuzz_%.o $(F)/fuzz.o $(F)/kernel.o $(F)/whole.o
+	clang $(SANITIZE) -fsanitize=fuzzer -o $@ $^
+$(F)/%: $(F)/fuzz_%.o $(F)/fuzz.o $(F)/kernel.o $(F)/sse.o
 	clang $(SANITIZE) -fsanitize=fuzzer -o $@ $^
 $(F):
 	mkdir -p $@
-.PRECIOUS: $(F)/%.o $(F)/%.sse.o
+.PRECIOUS: $(F)/%.o
 
 # The same without libFuzzer.
 R       = $(B)/replay
@@ -164,13 +172,15 @@ $(R):
 .PRECIOUS: $(R)/%.o
 
 FUZZ_WORLD = auth datagram journal tokens
+$(FUZZ_WORLD:%=$(F)/%): $(F)/worlds.o
 $(FUZZ_WORLD:%=$(F)/%) $(F)/server: $(F)/world.o
 $(F)/server: $(F)/model.o
+$(FUZZ_WORLD:%=$(B)/replay_%): $(R)/worlds.o
 $(FUZZ_WORLD:%=$(B)/replay_%) $(B)/replay_server: $(R)/world.o
 $(B)/replay_server: $(R)/model.o
 
 fuzz: $(FUZZES:%=$(F)/%)
-	@for t in $(FUZZES); do test/fuzz/run $$t $(SECONDS) || exit 1; done
+	@test/fuzz/all $(JOBS) $(SECONDS) $(FUZZES)
 
 fuzz-merge: $(FUZZES:%=$(F)/%)
 	@for t in $(FUZZES); do test/fuzz/merge $$t || exit 1; done

@@ -4,9 +4,7 @@
  * in without an answer that says so and was asked for after the last revocation; nobody may be told for good that
  * he is denied, unless Django said it.
  */
-#include "fuzz.h"
-
-#include "world.h"
+#include "worlds.h"
 
 #include <errno.h>
 
@@ -334,8 +332,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)
 {
 	struct span rest = {(const char *)bytes, n};
 
-	chance_begin();
-	memset(&world, 0, sizeof world);
+	world_clear();
 	memset(tokens, 0, sizeof tokens);
 	memset(revoked, 0, sizeof revoked);
 	memset(links, 0, sizeof links);
@@ -344,9 +341,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)
 		pages[i].fd = -1;
 	for (int fd = 0; fd < WORLD_FDS; fd++)
 		links[fd].token = -1;
-	strcpy(world.dir, "/dev/shm/sse-fuzz-XXXXXX");
-	if (mkdtemp(world.dir) == NULL)
-		world.dir[0] = '\0';
 	world_start(NULL, "--log-level", "error", "--history-bytes", "65536", "--datagram", "256", "--auth-url",
 		"http://127.0.0.1:8000/auth",
 		"--auth-connections", take_upto(&rest, 1) == 0 ? "2" : "16", "--auth-queue", "4", "--auth-refresh", "2s", NULL);

@@ -2,42 +2,12 @@
  * fuzz_datagram.c - the input is a datagram: lines of JSON, or not. It comes from a sender that is bound, and is then
  * given to datagram_line line by line; each time its streams must hear what their users may, and nobody else.
  */
-#include "fuzz.h"
+#include "worlds.h"
 
-#include "world.h"
-
-enum {
-	STREAMS = 4, DATAGRAM = 4096,
-	WORLD_INPUTS = 200 /* to one server: a new one for each would take most of the time */
-};
+enum { STREAMS = 4, DATAGRAM = 4096 };
 
 static const char *const tokens = "t1 1 manager\nt2 2 foreman\nt3 ann manager,foreman\nt4 999\n";
 static int streams[STREAMS];
-static int inputs; /* that this server had */
-
-static void end(void)
-{
-	if (inputs > 0)
-		world_stop();
-	inputs = 0;
-}
-
-int LLVMFuzzerInitialize(int *argc, char ***argv)
-{
-	(void)argc, (void)argv;
-	atexit(end);
-	return 0;
-}
-
-static void begin(void)
-{
-	chance_begin();
-	memset(&world, 0, sizeof world);
-	strcpy(world.dir, "/dev/shm/sse-fuzz-XXXXXX");
-	if (mkdtemp(world.dir) == NULL)
-		world.dir[0] = '\0';
-	world_start(tokens, "--log-level", "error", "--queue", "4", "--history-bytes", "65536", "--datagram", "4096", NULL);
-}
 
 static void streams_begin(void)
 {
@@ -45,6 +15,12 @@ static void streams_begin(void)
 
 	for (int i = 0; i < STREAMS; i++)
 		streams[i] = stream_open(names[i]);
+}
+
+static void start(void)
+{
+	world_start(tokens, "--log-level", "error", "--queue", "4", "--history-bytes", "65536", "--datagram", "4096", NULL);
+	streams_begin();
 }
 
 /* Those that were revoked come back. Of the others everything is heard. */
@@ -223,17 +199,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)
 {
 	struct span input = {(const char *)bytes, n < DATAGRAM ? n : DATAGRAM}, rest = input;
 
-	if (inputs++ == 0) {
-		begin();
-		streams_begin();
-	}
+	lasting_begin(start);
 	for (int i = 0; rest.n > 0 && i < 8; i++) {
 		check_line(take_line(&rest, '\n'));
 		streams_again();
 	}
 	check_datagram(input);
 	streams_again();
-	if (inputs == WORLD_INPUTS)
-		end();
+	lasting_end();
 	return 0;
 }

@@ -3,9 +3,7 @@
  * segments are made, of good records, damage, and ends. A server is started on what came out of that, and must go
  * on with ids that rise, over restarts too, or refuse with a line that says why.
  */
-#include "fuzz.h"
-
-#include "world.h"
+#include "worlds.h"
 
 #include <unistd.h>
 
@@ -309,7 +307,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)
 	struct span rest = {(const char *)bytes, n};
 	uint32_t kind = take_upto(&rest, 255);
 
-	chance_begin();
 	if (kind % 4 == 0) {
 		check_segment(rest);
 		made.count = 1;
@@ -323,10 +320,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)
 			check_segment(buf_view(&made.segments[i]));
 	}
 	if (kind % 4 != 0 || kind / 4 % 8 == 0) {
-		memset(&world, 0, sizeof world);
-		strcpy(world.dir, "/dev/shm/sse-fuzz-XXXXXX");
-		if (mkdtemp(world.dir) == NULL)
-			world.dir[0] = '\0';
+		world_clear();
 		segments_write((kind & 64) != 0);
 		if (is_newer())
 			check_refusal();

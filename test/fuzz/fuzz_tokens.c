@@ -2,41 +2,16 @@
  * fuzz_tokens.c - the input is a token file, read by a running server with three streams. A good one takes effect,
  * a bad one changes nothing.
  */
-#include "fuzz.h"
+#include "worlds.h"
 
-#include "world.h"
-
-enum {
-	STREAMS = 3,
-	WORLD_INPUTS = 200 /* to one server: a new one for each would take most of the time */
-};
+enum { STREAMS = 3 };
 
 static const char *const tokens = "t1 1 manager\nt2 2\nt3 ann manager,foreman\n";
 static const char *const names[STREAMS] = {"t1", "t2", "t3"}, *const users[STREAMS] = {"1", "2", "ann"};
 static int streams[STREAMS];
-static int inputs; /* that this server had */
 
-static void end(void)
+static void start(void)
 {
-	if (inputs > 0)
-		world_stop();
-	inputs = 0;
-}
-
-int LLVMFuzzerInitialize(int *argc, char ***argv)
-{
-	(void)argc, (void)argv;
-	atexit(end);
-	return 0;
-}
-
-static void begin(void)
-{
-	chance_begin();
-	memset(&world, 0, sizeof world);
-	strcpy(world.dir, "/dev/shm/sse-fuzz-XXXXXX");
-	if (mkdtemp(world.dir) == NULL)
-		world.dir[0] = '\0';
 	world_start(tokens, "--log-level", "error", "--history-bytes", "65536", "--datagram", "256", NULL);
 	for (int i = 0; i < STREAMS; i++)
 		streams[i] = stream_open(names[i]);
@@ -128,8 +103,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)
 {
 	struct buf error = buf_growable();
 
-	if (inputs++ == 0)
-		begin();
+	lasting_begin(start);
 	check_file((struct span){(const char *)bytes, n});
 	/* All as it was. */
 	file_write(span_of(tokens));
@@ -145,7 +119,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)
 		}
 		world.fds[streams[i]].out.len = world.fds[streams[i]].heard = 0;
 	}
-	if (inputs == WORLD_INPUTS)
-		end();
+	lasting_end();
 	return 0;
 }
