@@ -8,7 +8,6 @@
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdint.h>
-#include <string.h>
 
 enum { NODES = 512, OPEN = 1024, PATH = 160, LARGE = 128 << 10, PAGE = 4096 };
 
@@ -49,12 +48,20 @@ static bool is_ours(const char *path)
 	return strncmp(path, KERNEL_FILES, sizeof KERNEL_FILES - 1) == 0;
 }
 
+/* memcmp is the sanitizer's, and libFuzzer's. From the end, because paths begin alike. */
+static bool same(const char *a, const char *b, size_t n)
+{
+	while (n > 0 && a[n - 1] == b[n - 1])
+		n--;
+	return n == 0;
+}
+
 static struct node *node_find(const char *path)
 {
 	size_t n = strlen(path);
 
 	for (int i = 0; i < node_top; i++)
-		if (nodes[i].path_bytes == n && n > 0 && memcmp(nodes[i].path, path, n) == 0)
+		if (nodes[i].path_bytes == n && n > 0 && same(nodes[i].path, path, n))
 			return &nodes[i];
 	errno = ENOENT;
 	return NULL;
@@ -369,7 +376,7 @@ static const char *name_in(const struct node *dir, const struct node *f)
 	const char *name = f->path + dir->path_bytes + 1;
 
 	return f->path_bytes > dir->path_bytes + 1 && f->path[dir->path_bytes] == '/'
-		&& memcmp(f->path, dir->path, dir->path_bytes) == 0 && strchr(name, '/') == NULL ? name : NULL;
+		&& same(f->path, dir->path, dir->path_bytes) && strchr(name, '/') == NULL ? name : NULL;
 }
 
 int kernel_rmdir(const char *path)
@@ -468,35 +475,50 @@ FILE *kernel_fopen(const char *path, const char *mode)
 /* ---- memory ---- */
 
 /*
- * The server's reservation stays from server to server, with the pages that were touched: to get and to clear them anew
- * would take longer than most inputs do. A page is opened when it is touched first, and those that are open are zero
- * again, as if they were new, when the reservation is asked for.
+ * The server's reservation stays from server to server, one of each size, with the pages that were touched: to get and
+ * to clear them anew would take longer than most inputs do. A page is opened when it is touched first, and those that
+ * are open are zero again, as if they were new, when the reservation is asked for.
  */
-enum { KEPT_PAGES = 2048, KEPT_TIMES = 5000 };
+enum { SIZES = 16, OPEN_PAGES = 512, TIMES = 2000 };
 
-static struct {
+static struct kept {
 	char *memory;
 	size_t bytes;
 	bool used;
 	int times;
-	char *pages[KEPT_PAGES]; /* that are open */
+	char *pages[OPEN_PAGES]; /* those that are open */
 	int page_count;
-	struct sigaction before;
-} kept;
+} kept[SIZES];
+static struct sigaction segv_before;
+
+static struct kept *kept_find(const char *at)
+{
+	for (int i = 0; i < SIZES && kept[i].memory != NULL; i++)
+		if (at >= kept[i].memory && at < kept[i].memory + kept[i].bytes)
+			return &kept[i];
+	return NULL;
+}
 
 static void on_touch(int number, siginfo_t *info, void *context)
 {
 	char *at = info->si_addr;
+	struct kept *k = kept_find(at);
 
-	if (kept.memory != NULL && kept.used && at >= kept.memory && at < kept.memory + kept.bytes && kept.page_count < KEPT_PAGES) {
+	if (k != NULL && k->used && k->page_count < OPEN_PAGES) {
 		at -= (uintptr_t)at % PAGE;
 		if (mprotect(at, PAGE, PROT_READ | PROT_WRITE) < 0)
 			abort();
-		kept.pages[kept.page_count++] = at;
+		k->pages[k->page_count++] = at;
 		return;
 	}
-	if ((kept.before.sa_flags & SA_SIGINFO) != 0)
-		kept.before.sa_sigaction(number, info, context);
+	if (k != NULL && k->used) { /* so many pages: the rest of it, until next time */
+		if (mprotect(k->memory, k->bytes, PROT_READ | PROT_WRITE) < 0)
+			abort();
+		k->times = TIMES;
+		return;
+	}
+	if ((segv_before.sa_flags & SA_SIGINFO) != 0)
+		segv_before.sa_sigaction(number, info, context);
 	signal(SIGSEGV, SIG_DFL);
 }
 
@@ -510,51 +532,56 @@ static bool page_is_zero(const char *page)
 	return true;
 }
 
-/* A few more pages each time, because inputs differ: after so many times it begins with none. */
-static void kept_close(void)
+/* As new. Inputs differ, and each opens a few more pages: after so many times all are closed. */
+static void kept_clear(struct kept *k)
 {
-	if (mmap(kept.memory, kept.bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) == MAP_FAILED)
-		abort();
-	kept.page_count = kept.times = 0;
-}
-
-static void kept_clear(void)
-{
-	if (++kept.times == KEPT_TIMES || kept.page_count > KEPT_PAGES / 2)
-		kept_close();
-	for (int i = 0; i < kept.page_count; i++)
-		if (!page_is_zero(kept.pages[i]))
-			memset(kept.pages[i], 0, PAGE);
+	if (++k->times >= TIMES) {
+		if (mmap(k->memory, k->bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) == MAP_FAILED)
+			abort();
+		k->page_count = k->times = 0;
+	}
+	for (int i = 0; i < k->page_count; i++)
+		if (!page_is_zero(k->pages[i]))
+			memset(k->pages[i], 0, PAGE);
 }
 
 void *kernel_mmap(void *at, size_t bytes, int protection, int flags, int fd, off_t from)
 {
-	if (kept.used || fd >= 0 || (kept.memory != NULL && kept.bytes < bytes))
+	struct kept *k = kept;
+
+	if (fd >= 0)
 		return mmap(at, bytes, protection, flags, fd, from);
-	if (kept.memory == NULL) {
+	while (k < kept + SIZES && k->memory != NULL && (k->used || k->bytes != bytes))
+		k++;
+	if (k == kept + SIZES)
+		abort();
+	if (k->memory == NULL) {
 		struct sigaction action = {.sa_sigaction = on_touch, .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER};
 
-		kept.bytes = 2 * bytes; /* for servers with other options */
-		kept.memory = mmap(NULL, kept.bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-		if (kept.memory == MAP_FAILED || sigaction(SIGSEGV, &action, &kept.before) < 0)
+		k->bytes = bytes;
+		k->memory = mmap(NULL, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+		if (k->memory == MAP_FAILED || (k == kept && sigaction(SIGSEGV, &action, &segv_before) < 0))
 			abort();
 	}
-	kept_clear();
-	kept.used = true;
-	return kept.memory;
+	kept_clear(k);
+	k->used = true;
+	return k->memory;
 }
 
 int kernel_munmap(void *memory, size_t bytes)
 {
-	if (memory != kept.memory)
+	struct kept *k = kept_find(memory);
+
+	if (k == NULL)
 		return munmap(memory, bytes);
-	if (!kept.used)
+	if (!k->used || memory != k->memory || bytes != k->bytes)
 		abort();
-	kept.used = false;
+	k->used = false;
 	return 0;
 }
 
-/* A large block, which a struct server is, stays too; without an owner it is poisoned. */
+/* A large block, which a struct server is, stays too; without an owner it is poisoned. It is zero only when it is new:
+ * server_init clears it, whatever is in it. */
 static struct {
 	void *block;
 	size_t bytes;
@@ -566,13 +593,13 @@ void *kernel_calloc(size_t n, size_t bytes)
 	if (n != 1 || bytes < LARGE || large.used || (large.block != NULL && large.bytes != bytes))
 		return calloc(n, bytes);
 	if (large.block == NULL)
-		large.block = malloc(bytes);
+		large.block = calloc(1, bytes);
 	if (large.block == NULL)
 		return NULL;
 	large.bytes = bytes;
 	large.used = true;
 	__asan_unpoison_memory_region(large.block, bytes);
-	return memset(large.block, 0, bytes);
+	return large.block;
 }
 
 void kernel_free(void *block)
@@ -585,4 +612,16 @@ void kernel_free(void *block)
 		abort();
 	large.used = false;
 	__asan_poison_memory_region(block, large.bytes);
+}
+
+int kernel_memcmp(const void *a, const void *b, size_t n)
+{
+	const unsigned char *left = a, *right = b;
+
+	if (__asan_region_is_poisoned((void *)(uintptr_t)a, n) != NULL || __asan_region_is_poisoned((void *)(uintptr_t)b, n) != NULL)
+		return memcmp(a, b, n); /* says so */
+	for (size_t i = 0; i < n; i++)
+		if (left[i] != right[i])
+			return left[i] - right[i];
+	return 0;
 }

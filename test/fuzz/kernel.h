@@ -17,6 +17,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -57,6 +58,9 @@ int kernel_munmap(void *memory, size_t bytes);
 void *kernel_calloc(size_t n, size_t bytes);
 void kernel_free(void *block);
 
+/* libFuzzer would note everything that is compared. */
+int kernel_memcmp(const void *a, const void *b, size_t n);
+
 #ifndef KERNEL_C
 #define open kernel_open
 #define openat kernel_openat
@@ -88,6 +92,9 @@ void kernel_free(void *block);
 #define munmap kernel_munmap
 #define calloc kernel_calloc
 #define free kernel_free
+#ifdef KERNEL_MEMCMP
+#define memcmp kernel_memcmp
+#endif
 #endif
 
 #endif
