@@ -1,7 +1,8 @@
 /*
  * kernel.h - what the kernel does for a server of world.h beside what world.c fakes: files, and large blocks of memory.
  * The fuzz targets are compiled with this in front of every file (make fuzz), which makes one execution as cheap as
- * its own instructions: no system calls, no page faults. make fuzz-replay has the real ones.
+ * its own instructions: no system calls, no page faults. make fuzz-replay has the real ones, which alone notice a use
+ * of the server's reservation after its end.
  *
  * Files are kept in memory if their path begins with KERNEL_FILES; descriptors of them are KERNEL_FD and more. All
  * others are left to the system.
