@@ -106,10 +106,21 @@ static int descriptor_make(struct opened *o)
 	return KERNEL_FD + i;
 }
 
-/* NULL: not one of ours. One that is closed ends the program: nobody may use it. */
+/* Nobody's mistake may go on. */
+static _Noreturn void ends(const char *why, int fd)
+{
+	fprintf(stderr, "kernel.c: %s, descriptor %d\n", why, fd);
+	abort();
+}
+
+/* NULL: not one of ours. */
 static struct opened *opened_find(int fd)
 {
-	return fd >= KERNEL_FD && fd < KERNEL_FD + OPEN ? descriptors[fd - KERNEL_FD] : NULL;
+	if (fd < KERNEL_FD || fd >= KERNEL_FD + OPEN)
+		return NULL;
+	if (descriptors[fd - KERNEL_FD] == NULL)
+		ends("a file is used that is closed", fd);
+	return descriptors[fd - KERNEL_FD];
 }
 
 static int node_open(const char *path, int flags)
@@ -282,17 +293,17 @@ int kernel_fstatat(int dir, const char *name, struct stat *st, int flags)
 
 int kernel_fcntl(int fd, int command, ...)
 {
-	struct opened *o = opened_find(fd);
+	struct opened *o;
 	va_list list;
 	int value;
 
+	if (command == F_GETFD && fd >= KERNEL_FD && fd < KERNEL_FD + OPEN) /* is it open? */
+		return descriptors[fd - KERNEL_FD] != NULL ? FD_CLOEXEC : fails_with(EBADF);
 	va_start(list, command);
 	value = va_arg(list, int);
 	va_end(list);
-	if (o == NULL)
+	if ((o = opened_find(fd)) == NULL)
 		return fcntl(fd, command, value);
-	if (command == F_GETFD)
-		return FD_CLOEXEC;
 	if (command != F_DUPFD_CLOEXEC || value > KERNEL_FD)
 		abort();
 	return descriptor_make(o);
@@ -400,6 +411,8 @@ char *kernel_mkdtemp(char *path)
 
 	if (!is_ours(path))
 		return mkdtemp(path);
+	if (descriptor_top > 0) /* a world begins */
+		ends("a file of the last world is left open", KERNEL_FD + descriptor_top - 1);
 	snprintf(path + strlen(path) - 6, 7, "%06u", ++number % 1000000);
 	return kernel_mkdir(path, 0700) == 0 ? path : NULL;
 }
@@ -479,7 +492,10 @@ FILE *kernel_fopen(const char *path, const char *mode)
  * to clear them anew would take longer than most inputs do. A page is opened when it is touched first, and those that
  * are open are zero again, as if they were new, when the reservation is asked for.
  */
-enum { SIZES = 16, OPEN_PAGES = 512, TIMES = 2000 };
+enum {
+	SIZES = 16, OPEN_PAGES = 512, TIMES = 2000,
+	RESERVED = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE
+};
 
 static struct kept {
 	char *memory;
@@ -525,18 +541,19 @@ static void on_touch(int number, siginfo_t *info, void *context)
 static bool page_is_zero(const char *page)
 {
 	const uint64_t *words = (const uint64_t *)(const void *)page;
+	uint64_t any = 0;
 
-	for (int i = 0; i < PAGE / 8; i += 8)
-		if ((words[i] | words[i + 1] | words[i + 2] | words[i + 3] | words[i + 4] | words[i + 5] | words[i + 6] | words[i + 7]) != 0)
-			return false;
-	return true;
+	for (int i = 0; i < PAGE / 8 && any == 0; i += 8)
+		for (int k = 0; k < 8; k++)
+			any |= words[i + k];
+	return any == 0;
 }
 
 /* As new. Inputs differ, and each opens a few more pages: after so many times all are closed. */
 static void kept_clear(struct kept *k)
 {
 	if (++k->times >= TIMES) {
-		if (mmap(k->memory, k->bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) == MAP_FAILED)
+		if (mmap(k->memory, k->bytes, PROT_NONE, RESERVED | MAP_FIXED, -1, 0) == MAP_FAILED)
 			abort();
 		k->page_count = k->times = 0;
 	}
@@ -559,7 +576,7 @@ void *kernel_mmap(void *at, size_t bytes, int protection, int flags, int fd, off
 		struct sigaction action = {.sa_sigaction = on_touch, .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER};
 
 		k->bytes = bytes;
-		k->memory = mmap(NULL, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+		k->memory = mmap(NULL, bytes, PROT_NONE, RESERVED, -1, 0);
 		if (k->memory == MAP_FAILED || (k == kept && sigaction(SIGSEGV, &action, &segv_before) < 0))
 			abort();
 	}
@@ -618,7 +635,8 @@ int kernel_memcmp(const void *a, const void *b, size_t n)
 {
 	const unsigned char *left = a, *right = b;
 
-	if (__asan_region_is_poisoned((void *)(uintptr_t)a, n) != NULL || __asan_region_is_poisoned((void *)(uintptr_t)b, n) != NULL)
+	if (__asan_region_is_poisoned((void *)(uintptr_t)a, n) != NULL
+		|| __asan_region_is_poisoned((void *)(uintptr_t)b, n) != NULL)
 		return memcmp(a, b, n); /* says so */
 	for (size_t i = 0; i < n; i++)
 		if (left[i] != right[i])
