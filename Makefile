@@ -18,7 +18,8 @@ RUN     = ASAN_OPTIONS=abort_on_error=1:detect_leaks=1 UBSAN_OPTIONS=print_stack
 sse: sse.c sse.h
 	$(CC) $(STD) $(WARN) $(CFLAGS) $(HARDEN) -o $@ sse.c
 
-.PHONY: help static demo run test unit system both django clients versions sanitized cover soak fuzz fuzz-replay fuzz-merge lint bench bench-tools install clean deps
+.PHONY: help static demo run test unit system both django clients versions sanitized cover soak fuzz fuzz-replay fuzz-merge lint bench bench-tools \
+	install man deb package ops clean deps
 help:
 	@echo "make            builds sse"
 	@echo "make static     builds sse-static: one binary without any library (musl-gcc)"
@@ -37,7 +38,9 @@ help:
 	@echo "make lint       both compilers' warnings as errors, gcc -fanalyzer, clang-tidy, cppcheck, shellcheck"
 	@echo "make bench-tools  builds build/load, build/floor and build/replay: the load clients and the floor"
 	@echo "make bench      measures it beside its peers, into bench/results.md, 35 minutes; QUICK=1 for a short try"
-	@echo "make install    into DESTDIR and PREFIX ($(PREFIX))"
+	@echo "make install    into DESTDIR and PREFIX ($(PREFIX)): binary, man page, systemd units, configuration"
+	@echo "make deb        a Debian package, build/sse_*.deb (needs debhelper)"
+	@echo "make man        deploy/man/sse.1 anew, from sse --help (needs help2man)"
 
 static: sse-static
 # A static program at a random address: musl-gcc does not know how, so it is told the parts.
@@ -229,8 +232,44 @@ bench: sse bench-tools
 	bench/deps
 	build/bench/venv/bin/python bench/bench.py $(if $(QUICK),--quick)
 
+# Binary, man page, units, and what belongs to them. Paths in the units follow PREFIX; /etc, /run and /var are where they
+# always are. A configuration that is there is left alone.
+MANDIR  = $(PREFIX)/share/man
+UNITDIR = $(PREFIX)/lib/systemd/system
+DOCDIR  = $(PREFIX)/share/doc/sse
+EXAMPLES = nginx/sse.conf caddy/Caddyfile sysctl.d/90-sse.conf site.conf grafana/sse.json prometheus/alerts.yml
 install: sse
 	install -D -m 755 sse $(DESTDIR)$(PREFIX)/bin/sse
+	install -D -m 644 deploy/man/sse.1 $(DESTDIR)$(MANDIR)/man1/sse.1
+	install -d $(DESTDIR)$(UNITDIR) $(DESTDIR)/etc/sse
+	for u in deploy/systemd/sse*; do \
+		sed 's|/usr/bin/sse|$(PREFIX)/bin/sse|' $$u >$(DESTDIR)$(UNITDIR)/$${u##*/} && \
+		chmod 644 $(DESTDIR)$(UNITDIR)/$${u##*/} || exit 1; done
+	install -D -m 644 deploy/sysusers.d/sse.conf $(DESTDIR)$(PREFIX)/lib/sysusers.d/sse.conf
+	install -D -m 644 deploy/logrotate.d/sse $(DESTDIR)/etc/logrotate.d/sse
+	test -e $(DESTDIR)/etc/sse/sse.conf || install -m 644 deploy/sse.conf $(DESTDIR)/etc/sse/sse.conf
+	install -D -m 644 README.md $(DESTDIR)$(DOCDIR)/README.md
+	install -D -m 644 deploy/README.md $(DESTDIR)$(DOCDIR)/deploy.md
+	for f in $(EXAMPLES); do install -D -m 644 deploy/$$f $(DESTDIR)$(DOCDIR)/examples/$$f || exit 1; done
+
+# From sse --help and deploy/man/sse.h2m; the date is that of the last release. MAN: where to.
+MAN     = deploy/man/sse.1
+man: sse
+	mkdir -p build
+	help2man --no-info --include=deploy/man/sse.h2m --output=build/undated.1 deploy/man/help
+	date=$$(date -u -d "$$(sed -n 's/^ -- .*>  //p' deploy/debian/changelog | head -n 1)" +%F) && \
+		sed "/^\.TH/s/\"[A-Z][a-z]* [0-9]*\"/\"$$date\"/" build/undated.1 >$(MAN)
+
+# build/sse_0.1.0-1_ARCH.deb, in a copy of what it is made from. DEB_VERSION: another version than that of the changelog.
+deb:
+	rm -rf build/deb
+	mkdir -p build/deb/sse
+	cp -r sse.c sse.h Makefile README.md LICENSE deploy build/deb/sse/
+	mv build/deb/sse/deploy/debian build/deb/sse/debian
+	$(if $(DEB_VERSION),sed -i '1s/(.*)/($(DEB_VERSION))/' build/deb/sse/debian/changelog)
+	cd build/deb/sse && dpkg-buildpackage --build=binary --no-sign
+	mv build/deb/*.deb build/deb/*.changes build/deb/*.buildinfo build/
+	ls build/*.deb
 
 clean:
 	rm -rf build sse sse-static
