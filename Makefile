@@ -30,6 +30,8 @@ help:
 	@echo "make system     only the tests over real sockets, with CC (cc)"
 	@echo "make django     only those beside a real Django, of the sanitized build/gcc/sse"
 	@echo "make clients    the packages in clients/, with the sanitized build/gcc/sse"
+	@echo "make ops        metrics, health, systemd's protocol, restarts under load, with the sanitized build/gcc/sse"
+	@echo "make package    builds the Debian package, and installs it on a machine that systemd boots for that"
 	@echo "make versions   sse-django with each Python and Django there is; QUICK=1: without the real sse"
 	@echo "make cover      what of sse.c the tests reach, by lines and branches; QUICK=1: without the system tests"
 	@echo "make soak       the release binary under abuse for MINUTES=30; what it showed goes to build/soak"
@@ -113,6 +115,12 @@ clients: sanitized
 	$(SANITIZED) clients/django/tests/run
 	$(SANITIZED) clients/example/backend/tests/run
 	$(SANITIZED) clients/example/e2e/run
+
+# What an operator relies on; and the package: built, linted, installed on a machine that systemd has booted.
+ops: sanitized
+	$(SANITIZED) test/ops/run
+package:
+	test/package/run
 
 demo:
 	@clients/example/demo
