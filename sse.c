@@ -3808,20 +3808,23 @@ static bool journal_was_complete(struct server *s)
 	return good;
 }
 
-/* It ended in order, so somebody can tell later whether all of it is still there: a restored copy may be shorter. */
-static void journal_sealed(struct server *s, uint64_t bytes)
+/* The mark says where the last segment ends, so that one can tell later whether all of it is still there: a restored
+ * copy may be shorter. 0: it goes on. False with errno. */
+static bool journal_seal(struct server *s, uint64_t bytes)
 {
 	char text[64];
 	struct buf b = buf_fixed(text, sizeof text);
-	int file = journal_mark(s, &s->scratch) ? s->sys->open(s->scratch.data, O_WRONLY) : -1;
+	int file = journal_mark(s, &s->scratch) ? s->sys->open(s->scratch.data, O_WRONLY | O_TRUNC) : -1;
 
 	if (file < 0)
-		return;
+		return false;
 	buf_number(&b, (int64_t)s->journal.number);
 	buf_byte(&b, ' ');
 	buf_number(&b, (int64_t)bytes);
-	s->sys->pwritev(file, &(struct iovec){b.data, b.len}, 1, 0);
+	if (bytes > 0)
+		s->sys->pwritev(file, &(struct iovec){b.data, b.len}, 1, 0);
 	s->sys->close(file);
+	return true;
 }
 
 /* The journal goes on where what was read ends: in the last segment, or in a new one. */
@@ -3850,10 +3853,10 @@ static void journal_begin(struct server *s, const struct journal_reading *r)
 		segment_begin(s, file, r->bytes);
 	else
 		journal_roll(s);
-	j->complete = false; /* its mark is made anew, and empty */
+	j->complete = faccessat(j->directory, ".complete", F_OK, 0) == 0;
 	/* That it ended in order must be taken back for certain before anything is added to it. */
 	if (j->file < 0 || (r->ended && file >= 0 && ftruncate(file, (off_t)r->bytes) < 0) || fdatasync(j->file) < 0
-		|| fsync(j->directory) < 0 || !journal_complete(s, true))
+		|| fsync(j->directory) < 0 || (j->complete && !journal_seal(s, 0)) || !journal_complete(s, true))
 		journal_failed(s, "cannot begin", errno);
 	b = log_begin(s, LOG_INFO, "journal_read");
 	log_number(b, "segments", j->count);
@@ -3929,7 +3932,7 @@ void journal_close(struct server *s)
 		|| (s->opt.journal_sync != SYNC_NONE && fdatasync(j->file) < 0))
 		journal_failed(s, "cannot end", errno);
 	else
-		journal_sealed(s, j->bytes + sizeof record);
+		journal_seal(s, j->bytes + sizeof record);
 }
 
 /* Closes its files, and leaves it as it is. */
