@@ -96,7 +96,10 @@ def write(folder: Path, facts: dict[str, Any], samples: list[dict[str, Any]]) ->
     if "quiet" in facts:
         text.append(f"\nWith only the well-behaved left: RSS {facts['quiet']['Rss']} kB.\n")
     if "idle" in facts:
-        text.append(f"Descriptors {facts['descriptors']}. CPU in 2 s with nobody there: {facts['idle']} s.\n")
+        before, after = (sum(kinds.values()) for kinds in facts["descriptors"].values())
+        text.append(
+            f"With nobody left: {after} descriptors, {before} at the beginning; {abs(facts['idle'])} s of CPU in 2 s.\n"
+        )
     text += [
         counts("The abusers", facts["abuse"]),
         counts("How streams ended, in the log", facts["ends"]),

@@ -524,8 +524,8 @@ class Soak:
         is how many connections there happen to be at once, and holds on the heap for what a socket did not take;
         both go up and down with the turns of the abusers, of which each third has two or more, and a median
         of a third does not see the peaks. What is left is steps of pages touched for the first time: a few hundred kB.
-        A leak does not stop: there are about 500 connections a second, so in the 10 minutes of a third of half an
-        hour 6 bytes of each are more than what is allowed here.
+        A leak does not stop: there are 250 connections a second even on a busy machine, so in the 10 minutes of a third
+        of half an hour 13 bytes of each are more than what is allowed here, and malloc gives none that is smaller.
         """
         third = len(self.samples) // 3
         if third == 0:
