@@ -2545,16 +2545,9 @@ static bool options_file(struct options *o, const char *where, const char *path,
 	return true;
 }
 
-/*
- * One flag of argv: "--flag value", "--flag=value", or one of the few without a value. The first
- * pass over argv (set is false) only finds --config, because the file comes before the flags.
- */
-static bool options_flag(struct options *o, char **argv, int *i, const char **config, bool set, struct buf *error)
+/* Takes one of the few without a value. */
+static bool option_bare(struct options *o, struct span name)
 {
-	struct span text = span_of(argv[*i]), name = span_cut(&text, '=');
-	const struct option *row = NULL;
-	char where[64];
-
 	if (span_is(name, "--help") || span_is(name, "-h"))
 		return o->help = true;
 	if (span_is(name, "--version"))
@@ -2565,6 +2558,26 @@ static bool options_flag(struct options *o, char **argv, int *i, const char **co
 		return o->status = true;
 	if (span_is(name, "--watch"))
 		return o->status = o->watch = true;
+	return false;
+}
+
+/*
+ * One flag of argv: "--flag value", "--flag=value", or one of the few without a value. The first
+ * pass over argv (set is false) only finds --config, because the file comes before the flags.
+ */
+static bool options_flag(struct options *o, char **argv, int *i, const char **config, bool set, struct buf *error)
+{
+	struct span text = span_of(argv[*i]), name = span_cut(&text, '=');
+	const struct option *row = NULL;
+	char where[64];
+
+	if (option_bare(o, name)) {
+		if (name.p[name.n] != '=')
+			return true;
+		error_show(error, argv[*i]);
+		buf_text(error, ": this option has no value");
+		return false;
+	}
 	if (name.n > 2 && memcmp(name.p, "--", 2) == 0)
 		row = option_find(span_from(name, 2));
 	if (row == NULL && !span_is(name, "--config")) {
@@ -3595,7 +3608,8 @@ static void journal_tick(struct server *s)
 /* What was found out so far. */
 struct journal_reading {
 	uint64_t boot;   /* in the last head */
-	uint64_t bytes;  /* of the last segment's events */
+	uint64_t size;   /* of the last segment, ... */
+	uint64_t bytes;  /* ... and of its events */
 	bool ended;      /* behind them stands that the program ended */
 	bool reusable;   /* it can be written on */
 	bool complete;   /* nothing is missing behind the last event */
@@ -3719,6 +3733,7 @@ static bool segment_read(struct server *s, uint64_t number, struct journal_readi
 	if (text == NULL && (!path || errno != EIO))
 		return error_line(error, "--journal", path ? s->scratch.data : s->opt.journal, "cannot read", path ? errno : ENOMEM);
 	r->reusable = false;
+	r->size = bytes;
 	if (text != NULL)
 		kind = journal_head_read((struct span){text, bytes}, &head);
 	if (kind == JOURNAL_GOOD && !reading_ms(head.after_ms))
@@ -3792,17 +3807,15 @@ static uint64_t boot_id(struct server *s)
 	return id | 1;
 }
 
-/* Is it there: see journal_complete. */
-static bool journal_was_complete(struct server *s)
+/* Is it there (see journal_complete), and does the last segment end where it says? */
+static bool journal_was_complete(struct server *s, uint64_t size)
 {
 	size_t bytes;
 	char *text = journal_mark(s, &s->scratch) ? file_read(s->scratch.data, 64, &bytes) : NULL;
 	struct span rest = {text, text == NULL ? 0 : bytes};
 	uint64_t number = (uint64_t)number_next(&rest);
-	int64_t end = number_next(&rest);
-	struct stat st;
-	bool good = text != NULL && (bytes == 0 || (number == s->journal.number && journal_path(s, number, &s->scratch)
-		&& lstat(s->scratch.data, &st) == 0 && st.st_size == end));
+	uint64_t end = (uint64_t)number_next(&rest);
+	bool good = text != NULL && (bytes == 0 || (number == s->journal.number && end == size));
 
 	free(text);
 	return good;
@@ -3877,7 +3890,6 @@ bool journal_open(struct server *s, struct buf *error)
 	struct journal *j = &s->journal;
 	struct journal_reading r = {.complete = true};
 	uint32_t before;
-	bool complete;
 
 	if (s->opt.journal[0] == '\0')
 		return true;
@@ -3893,7 +3905,6 @@ bool journal_open(struct server *s, struct buf *error)
 	if (!journal_list(s, error))
 		return false;
 	s->ring.newest = s->ring.floor = (struct event_id){0, 0};
-	complete = journal_was_complete(s);
 	for (uint32_t i = 0; i < j->count; i++) {
 		before = s->ring.next;
 		if (!segment_read(s, j->segments[i].number, &r, error))
@@ -3902,7 +3913,7 @@ bool journal_open(struct server *s, struct buf *error)
 		j->segments[i].end = s->ring.next + (s->ring.next == before);
 		j->segments[i].begin = before - 1;
 	}
-	r.complete &= complete || j->count == 0;
+	r.complete &= j->count == 0 || journal_was_complete(s, r.size);
 	s->latency.counted = s->latency.pass = s->ring.next;
 	journal_begin(s, &r);
 	return true;
@@ -4453,6 +4464,7 @@ static void stream_leave(struct server *s, struct conn *c, enum close_reason why
 	log_number(b, "pending", pending_count(c));
 	log_end(s);
 	s->count.closed[why]++;
+	c->counted = true;
 	pending_drop(s, c, pending_count(c));
 	set_remove(&s->streams, number);
 	set_remove(&s->dirty, number);
@@ -4495,7 +4507,7 @@ static void conn_dead(struct server *s, struct conn *c, enum close_reason why)
 		wait_leave(s, c);
 	if (c->state == CONN_STREAM)
 		stream_leave(s, c, why);
-	else
+	else if (!c->counted)
 		s->count.closed[why]++;
 	c->abort = why == CLOSE_slow || why == CLOSE_stalled || why == CLOSE_too_many;
 	c->state = CONN_DEAD;
@@ -4633,7 +4645,7 @@ struct conn *conn_open(struct server *s, int fd, bool admin)
 	*c = (struct conn){.state = CONN_HEAD, .serial = ++s->serial, .since_ms = (uint32_t)s->now_ms};
 	set_add(&s->open, (uint32_t)fd);
 	c->admin = admin;
-	c->shed = !admin && s->open.count > s->conns_soft;
+	c->shed = !admin && s->open.count - s->admins > s->conns_soft;
 	s->admins += admin;
 	s->count.connections++;
 	if (sources_matter(s) && !admin) {
@@ -8023,7 +8035,7 @@ static void conn_read(struct server *s, struct conn *c)
 		c->ended = true;
 		c->keep_alive = false;
 		if (c->state == CONN_WAIT ? c->u.wait.stream : c->state != CONN_CLOSING || c->finished)
-			conn_dead(s, c, CLOSE_gone);
+			conn_dead(s, c, c->finished ? CLOSE_done : CLOSE_gone);
 	} else if (n > 0 && c->state == CONN_HEAD) {
 		conn_feed(s, c, s->input, (size_t)n);
 	} else if (n > 0 && c->state == CONN_WAIT) {
@@ -8911,7 +8923,10 @@ static void listener_log(struct server *s, const struct listener *l, const char 
 	struct buf address = buf_fixed(bytes, sizeof bytes);
 
 	listener_address(l, &address);
-	log_span(b, key, buf_view(&address));
+	if (l == &s->datagrams) /* without "unix:", as --socket has it */
+		log_span(b, key, span_from(buf_view(&address), 5));
+	else
+		log_span(b, key, buf_view(&address));
 	if (by != NULL)
 		log_text(b, "by", by);
 	log_end(s);
@@ -9645,7 +9660,7 @@ static void manager_open(struct server *s)
 		m->passed = passed < 0 || passed > INT_MAX / 2 ? -1 : (int)passed;
 		m->names = getenv("LISTEN_FDNAMES");
 	}
-	if (path == NULL)
+	if (path == NULL || path[0] == '\0')
 		return;
 	if ((path[0] != '/' && path[0] != '@') || strlen(path) >= sizeof m->address.sun_path) {
 		log_text(log_begin(s, LOG_WARNING, "notify_failed"), "error", "NOTIFY_SOCKET is no path of a Unix socket");
@@ -9676,13 +9691,11 @@ static void *syncer_main(void *argument)
 	ssize_t n;
 
 	while ((n = read(socket, &job, sizeof job)) != 0) {
-		if (n < 0 && errno != EINTR)
-			break;
 		if (n < 0)
 			continue;
 		job.error = fdatasync(job.file) < 0 || (job.directory >= 0 && fsync(job.directory) < 0) ? errno : 0;
-		while (write(socket, &job, sizeof job) < 0 && errno != EPIPE)
-			;
+		while (write(socket, &job, sizeof job) < 0)
+			; /* who asked does not close before the answer */
 	}
 	close(socket);
 	return NULL;

@@ -819,6 +819,7 @@ struct conn {
 	bool asked : 1;      /* had an answer already: may wait for --idle-timeout */
 	bool proxied : 1;    /* it comes from a --trusted-proxy */
 	bool paced : 1;      /* its request was counted against --requests-per-address */
+	bool counted : 1;    /* in counters.closed */
 	bool admin : 1;      /* the operator's: it came by --admin, and counts against no limit of the others */
 	uint32_t serial;     /* its name in the log */
 	uint32_t since_ms;   /* of the last progress: bytes written, a state entered, blocked */

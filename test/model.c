@@ -675,7 +675,8 @@ static void page_closes(struct page *p, bool reset)
 static void page_was_reset(struct page *p)
 {
 	const struct fake_fd *f = &world.fds[p->fd];
-	uint32_t waiting = p->stage == AT_CHUNK_END, first = m.count; /* that frame is not out yet */
+	bool unfinished = p->stage == AT_CHUNK_END; /* the end of the last frame is not out yet */
+	uint32_t waiting = unfinished, first = unfinished && p->checked > 0 ? p->checked - 1 : m.count;
 	bool behind = false, resumed = p->must_replay || (p->greeting >= 2 && !p->await_resync);
 
 	for (uint32_t i = p->checked; i < m.count; i++)

@@ -784,6 +784,21 @@ Test(options, a_flag_without_its_value_is_an_error)
 	expect_said(GIVEN(.flags = {"--queue", "--listen"}), SAYS("--queue: got \"--listen\""));
 }
 
+Test(options, an_option_without_a_value_is_given_none)
+{
+	static const char *const names[] = {"--help", "-h", "--version", "--check-config", "--status", "--watch"};
+
+	for (size_t i = 0; i < COUNT_OF(names); i++) {
+		char given[64], error[128];
+
+		for (int empty = 0; empty < 2; empty++) {
+			snprintf(given, sizeof given, "%s=%s", names[i], empty ? "" : "off");
+			snprintf(error, sizeof error, "%s: this option has no value", given);
+			expect_error(GIVEN(.flags = {given}), error);
+		}
+	}
+}
+
 Test(options, an_error_is_one_line_whatever_was_given)
 {
 	expect_said(GIVEN(.flags = {"--queue", "5\n6"}), SAYS("--queue"));

@@ -93,7 +93,7 @@ def test_it_counts_what_happens_meanwhile(make_server: MakeServer) -> None:
         text = looks.stdout.read()
     rate = numbers(shows(text, "events"))[0]
     assert 5 < rate <= 110, text
-    assert numbers(shows(text, "deliveries"))[0] == rate
+    assert numbers(shows(text, "deliveries"))[0] == pytest.approx(rate, abs=5)  # some are on their way
     assert numbers(shows(text, "bytes sent"))[0] > 50 * rate
 
 
@@ -148,7 +148,7 @@ def test_lines_that_the_log_lost_are_seen(make_server: MakeServer) -> None:
     (server.directory / "full").symlink_to("/dev/full")
     server.log = server.directory / "full"
     server.spawn_it()
-    wait_for(server.admin_path.is_socket, "it is there")
+    wait_for(server.socket.is_socket, "it is there")
     server.send({"event": "e", "data": 1, "to": "all"})
     assert numbers(shows(asked(server), "lost"))[0] == server.samples()["sse_log_lines_dropped_total"] > 0
     assert server.end() == 0
