@@ -9061,10 +9061,13 @@ static void accept_failed(struct server *s, int error)
 /* One too many: it is told to come back, and closed at once. */
 static void accept_put_off(struct server *s, int fd, enum refusal why)
 {
-	struct buf *b = &s->scratch;
+	struct buf *b = &s->scratch, *line = log_flood(s, LOG_INFO, FLOOD_refused, "refused");
 	struct iovec iov;
 
 	s->count.refused[why]++;
+	log_number(line, "status", 200);
+	log_text(line, "reason", refusals[why].name);
+	log_end(s);
 	s->sys->recv(fd, s->input, sizeof s->input, 0);
 	explicit_bzero(s->input, sizeof s->input);
 	buf_clear(b);
