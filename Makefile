@@ -59,12 +59,13 @@ deps:
 	@test/deps
 
 test: deps
+	test/check_faults
 	$(MAKE) both WERROR=-Werror
 	$(MAKE) sse static WERROR=-Werror
 	test/check_binary
 	@echo "system tests of the static binary"
 	SSE_BIN=./sse-static build/gcc/system
-	$(MAKE) django clients
+	$(MAKE) django clients ops
 	@echo "all tests passed"
 
 both:
