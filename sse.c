@@ -2726,11 +2726,15 @@ static void log_stamp(struct server *s, struct buf *b)
 	buf_byte(b, 'Z');
 }
 
+static const char *const level_priorities[] = {"<3>", "<4>", "<6>"}; /* of LOG_ERROR, ...: sd-daemon(3) */
+
 /* Begins a line. Add log_text and log_number to it, then log_end. */
 static struct buf *log_begin(struct server *s, enum log_level level, const char *message)
 {
 	struct buf *b = (int64_t)level <= s->opt.log_level ? &s->log.line : &s->log.none;
 
+	if (s->log.priorities)
+		buf_text(b, level_priorities[level]);
 	buf_text(b, "time=");
 	log_stamp(s, b);
 	buf_text(b, " app=SSE level=");
@@ -9572,10 +9576,28 @@ void server_turn(struct server *s, int wait_ms)
 
 /* ---- what only the process needs --------------------------------------------------------------- */
 
+/* Is stderr systemd's journal? It takes a priority before each line: systemd.exec(5) on JOURNAL_STREAM, sd-daemon(3). */
+static bool stderr_is_journal(void)
+{
+	const char *stream = getenv("JOURNAL_STREAM");
+	char text[48];
+	struct buf own = buf_fixed(text, sizeof text);
+	struct stat st;
+
+	if (stream == NULL || fstat(STDERR_FILENO, &st) < 0)
+		return false;
+	buf_number(&own, (int64_t)st.st_dev);
+	buf_byte(&own, ':');
+	buf_number(&own, (int64_t)st.st_ino);
+	return span_is(buf_view(&own), stream);
+}
+
 static int fail(const char *what, const struct buf *error, int status)
 {
 	struct buf line = buf_growable();
 
+	if (stderr_is_journal())
+		buf_text(&line, level_priorities[LOG_ERROR]);
 	buf_text(&line, "sse: ");
 	buf_text(&line, what);
 	buf_span(&line, buf_view(error));
@@ -9620,6 +9642,7 @@ static bool log_open(struct server *s, struct buf *error)
 	if (fd < 0 && own)
 		return error_line(error, "--log-file", s->opt.log_file, "cannot open", errno);
 	s->log.shared = fd < 0;
+	s->log.priorities = !own && stderr_is_journal();
 	s->log.fd = fd < 0 ? STDERR_FILENO : fd;
 	return true;
 }

@@ -1051,6 +1051,7 @@ enum flood {
 struct log {
 	int fd;
 	bool shared;     /* stderr as it was given to us: a write might wait for its reader, so poll first */
+	bool priorities; /* systemd's journal reads it: each line begins with one, as "<4>" */
 	bool failing;    /* the last write failed: said once, and counted */
 	bool torn;       /* it ended within a line */
 	char bytes[65536];

@@ -301,3 +301,27 @@ def test_the_manager_is_told_no_names(make_server: MakeServer, notified: Notifie
         server.end()
         text = json.dumps([*notified.said, *notified.pending()])
         assert "canary" not in text
+
+
+@pytest.mark.parametrize("is_journal", [True, False])
+def test_the_journal_hears_how_grave_a_line_is(is_journal: bool, make_server: MakeServer) -> None:
+    """For `journalctl -p warning`: a priority stands before each line, if stderr is what JOURNAL_STREAM names."""
+    server = make_server(start=False)
+    server.own_log = False
+    server.words.touch()
+    stat = server.words.stat()
+    server.env["JOURNAL_STREAM"] = f"{stat.st_dev}:{stat.st_ino + (not is_journal)}"
+    server.start()
+    sender = Sender(server.socket)
+    sender.send({"name": "no event"})
+    sender.close()
+    server.wait_log("msg=bad_datagram")
+    info, warning = ("<6>", "<4>") if is_journal else ("", "")
+    assert server.logged("msg=ready")[0].startswith(f"{info}time=")
+    assert server.logged("msg=bad_datagram")[0].startswith(f"{warning}time=")
+    server.signal(signal.SIGTERM)
+    assert server.wait() == 0
+    server.options = (*server.options, "--queue", "none")
+    server.spawn_it()
+    assert server.wait() == 2
+    assert server.logged("sse: --queue")[0].startswith("<3>sse: " if is_journal else "sse: ")

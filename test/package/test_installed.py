@@ -183,7 +183,12 @@ def test_a_reload_takes_another_key_and_refuses_a_bad_one() -> None:
     old, before = key.read_text(), ticket()
     key.write_text("short\n")
     assert "failed" in sh("systemctl reload sse", status=1)
-    assert "/etc/sse/ticket.key: line 1: a key must be at least 32 bytes" in log()
+    grave = sh("journalctl --sync; journalctl --no-pager --output=cat --unit=sse.service --priority=warning")
+    for line in ("/etc/sse/ticket.key: line 1: a key must be at least 32 bytes", 'keepalive: got "soon"'):
+        assert line in log()
+        assert line in grave
+    assert "level=info" not in grave
+    assert "<" not in grave
     key.write_text("n" * 64 + "\n" + old)
     sh("systemctl reload sse")
     wait(lambda: "msg=ticket_keys_read keys=2" in log(), "the keys")
