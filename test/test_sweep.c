@@ -234,6 +234,7 @@ static struct run {
 	} links[16];
 	bool carol_changed;
 	bool disk_fails;   /* every write to the journal does */
+	int manager;       /* systemd's socket */
 	int asker;         /* -1: there is none */
 	bool asker_waits;  /* it does not read */
 	size_t asker_bytes;
@@ -1282,7 +1283,8 @@ static void acks_read(uint32_t first)
 static void operates(int i)
 {
 	static const char *const lines[] = {"{\"op\":\"refresh\",\"user\":\"carol\"}", "{\"op\":\"revoke\",\"sid\":\"eves-session\"}",
-		"{\"op\":\"ping\"}", "{\"op\":\"revoke\",\"user\":\"nobody-whose-name-is-longer-than-24-bytes\"}"};
+		"{\"op\":\"ping\"}", "{\"op\":\"revoke\",\"user\":\"nobody-whose-name-is-longer-than-24-bytes\"}",
+		"{\"op\":\"status\"}"};
 
 	if (i == 0)
 		run.carol_changed = true;
@@ -1294,18 +1296,21 @@ static void operates(int i)
 static const struct {
 	const char *request;
 	int status;
+	bool operators; /* it comes by --admin */
 } visits[] = {
-	{"GET /api/v1/sse/events/ HTTP/1.1\r\nHost: a\r\n\r\n", 401},
-	{"GET /api/v1/sse/events/?token=of-nobody HTTP/1.1\r\nHost: a\r\n\r\n", 401},
-	{"GET /api/v1/sse/events/?token=a.b.c HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", 401},
-	{"GET /nowhere HTTP/1.1\r\nHost: a\r\n\r\n", 404},
-	{"POST /api/v1/sse/stats/ HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc", 405},
-	{"GET / HTTP/1.1\n\n", 400},
-	{"OPTIONS /api/v1/sse/events/ HTTP/1.1\r\nHost: a\r\nOrigin: http://page\r\nAccess-Control-Request-Method: GET\r\n\r\n", 204},
-	{"HEAD /api/v1/sse/events/?token=alice-token HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 192.0.2.7\r\n\r\n", 200},
+	{"GET /api/v1/sse/events/ HTTP/1.1\r\nHost: a\r\n\r\n", 401, false},
+	{"GET /api/v1/sse/events/?token=of-nobody HTTP/1.1\r\nHost: a\r\n\r\n", 401, false},
+	{"GET /api/v1/sse/events/?token=a.b.c HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", 401, false},
+	{"GET /nowhere HTTP/1.1\r\nHost: a\r\n\r\n", 404, false},
+	{"POST /api/v1/sse/stats/ HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc", 405, false},
+	{"GET / HTTP/1.1\n\n", 400, false},
+	{"OPTIONS /api/v1/sse/events/ HTTP/1.1\r\nHost: a\r\nOrigin: http://page\r\nAccess-Control-Request-Method: GET\r\n\r\n", 204, false},
+	{"HEAD /api/v1/sse/events/?token=alice-token HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 192.0.2.7\r\n\r\n", 200, false},
 	{"GET /api/v1/sse/stats/ HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer alice-token\r\n\r\n"
-		"GET /api/v1/sse/stats/ HTTP/1.1\r\nHost: a\r\nAuthorization: Token carol-token\r\nConnection: close\r\n\r\n", 200},
-	{"GET /half-a-head HTTP/1.1\r\nHo", 408},
+		"GET /api/v1/sse/stats/ HTTP/1.1\r\nHost: a\r\nAuthorization: Token carol-token\r\nConnection: close\r\n\r\n", 200, false},
+	{"GET /metrics HTTP/1.0\r\n\r\n", 200, true},
+	{"GET /readyz HTTP/1.1\r\nHost: a\r\n\r\n", 200, true},
+	{"GET /half-a-head HTTP/1.1\r\nHo", 408, false},
 };
 
 static void visits_come(int most)
@@ -1314,7 +1319,7 @@ static void visits_come(int most)
 		struct visitor *v = &run.visitors[run.visitor_count++];
 
 		cr_assert_leq(run.visitor_count, (int)COUNT_OF(run.visitors));
-		v->fd = unix_connect("http", SOCK_STREAM, NULL);
+		v->fd = unix_connect(visits[k].operators ? "admin" : "http", SOCK_STREAM, NULL);
 		v->expected = visits[k].status;
 		must(v->fd >= 0, "nobody listens");
 		send(v->fd, visits[k].request, strlen(visits[k].request), MSG_NOSIGNAL);
@@ -1518,6 +1523,7 @@ static const struct {
 	{"to the others", publishes, 0, published, 0},
 	{"a ping", operates, 2, settled, 0},
 	{"a revocation of nobody", operates, 3, settled, 0},
+	{"how is it", operates, 4, settled, 0},
 	{"a page leaves", page_leaves, AWAY, settled, 0},
 	{"the disk is at fault", disk_fails, true, settled, 0},
 	{"to all", publishes, 0, published, 0},
@@ -1567,6 +1573,10 @@ enum {
 static bool clients_turn(void)
 {
 	bool any = syncer_turn();
+	char heard[512];
+
+	while (recv(run.manager, heard, sizeof heard, 0) > 0) /* it says how it is; nothing is to be done */
+		;
 
 	for (int i = 0; i < PAGES; i++)
 		any |= page_turn(&run.pages[i]);
@@ -1719,22 +1729,23 @@ static void process_dies(void)
 /* Runs the program once. Returns its status; -1: it was killed. */
 static int process_run(void)
 {
-	char paths[6][128], *argv[48];
+	char paths[6][128], *argv[64];
 	const char *const files[] = {"in-tokens", "in-keys", "in-auth-key", "log", "journal", "events"};
 	int argc = 0, status;
 
 	for (size_t i = 0; i < COUNT_OF(files); i++)
 		snprintf(paths[i], sizeof paths[i], "%s/%s", dir, files[i]);
 	{
-		static char http[128], auth[128];
+		static char http[128], auth[128], admin[128];
 		const char *const given[] = {"sse", "--token-file", paths[0], "--ticket-key-file", paths[1], "--auth-key-file", paths[2],
 			"--auth-url", auth, "--socket", paths[5], "--listen", http, "--listen", ":0", "--max-connections", "60",
 			"--send-buffer", "8K", "--queue", "4", "--history-bytes", "1M", "--datagram", "9K", "--keepalive", "1s", "--head-timeout", "500ms",
 			"--idle-timeout", "1s", "--cors-origin", "http://page", "--trusted-proxy", "unix", "--connections-per-address", "20",
-			"--requests-per-address", "1000", "--drain", "2s"};
+			"--requests-per-address", "1000", "--drain", "2s", "--admin", admin};
 
 		snprintf(http, sizeof http, "unix:%s/http", dir);
 		snprintf(auth, sizeof auth, "unix:%s/django:/sse/auth/", dir);
+		snprintf(admin, sizeof admin, "unix:%s/admin", dir);
 		for (; argc < (int)COUNT_OF(given); argc++)
 			argv[argc] = (char *)(uintptr_t)given[argc];
 	}
@@ -1810,6 +1821,11 @@ static void run_begin(const struct setup *setup, int64_t strike, int error)
 	unlink(address.sun_path);
 	cr_assert_eq(bind(run.django, (struct sockaddr *)&address, sizeof address), 0);
 	cr_assert_eq(listen(run.django, 16), 0);
+	run.manager = socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	snprintf(address.sun_path, sizeof address.sun_path, "%s/manager", dir);
+	unlink(address.sun_path);
+	cr_assert_eq(bind(run.manager, (struct sockaddr *)&address, sizeof address), 0);
+	setenv("NOTIFY_SOCKET", address.sun_path, 1);
 }
 
 static void run_end(void)
@@ -1827,6 +1843,7 @@ static void run_end(void)
 		close(run.asker);
 	close(run.publisher);
 	close(run.django);
+	close(run.manager);
 	snprintf(path, sizeof path, "%s/journal", dir);
 	clean(path, true);
 	clean(dir, false);
