@@ -269,6 +269,26 @@ Test(status, tells_how_it_is)
 	world_stop();
 }
 
+Test(status, says_what_is_wrong_in_capitals)
+{
+	struct status before = {.version = "1.0"}, now = {.version = "1.0", .uptime_ms = 15180000, .held = 1, .answered_ms = 1500,
+		.auth = 2, .auth_questions = 7, .auth_failures = 3, .auth_waiting = 2, .journal = 2, .journal_segments = 4, .journal_errors = 5,
+		.not_stored = 6, .log_lines_dropped = 8, .acks_lost = 9, .history_events = 2, .newest_ms = 100000000, .history_oldest_ms = 1};
+	static const char *const lines[] = {"sse 1.0, running for 4 h 13 min, pid 0\n",
+		"\n              HELD BACK: streams had to be written before more were taken in\n",
+		"\n              WAITING: this question took 1500 ms to be answered\n",
+		"  Django      FAILING (log: auth_failed): 7 questions, 3 failed, 2 wait\n",
+		"  journal     FAILING (log: journal_failed): 4 files, 5 errors, 6 events not stored\n",
+		"  history     2 events, the last 1 d 3 h\n", "  lost        8 lines of the log, 9 answers to datagrams\n"};
+	struct buf text = buf_growable();
+
+	status_show(&before, &now, &text);
+	buf_byte(&text, '\0');
+	for (size_t i = 0; i < sizeof lines / sizeof lines[0]; i++)
+		cr_expect(strstr(text.data, lines[i]) != NULL, "no \"%s\" in %s", lines[i], text.data);
+	buf_free(&text);
+}
+
 Test(status, of_another_version_is_read_as_far_as_it_goes)
 {
 	struct status status;
@@ -284,7 +304,7 @@ Test(status, of_another_version_is_read_as_far_as_it_goes)
 Test(status, of_something_else_is_none)
 {
 	static const char *const rows[] = {"", "{", "[]", "{}", "{\"ok\":false,\"error\":\"op: expected revoke\",\"at\":0}",
-		"{\"status\":7}", "{\"status\":{}", "{\"status\":{}}x", "{\"status\":{\"streams\":}}",
+		"{\"status\":7}", "{\"status\":{}", "{\"status\":{7}}", "{\"status\":{}}x", "{\"status\":{\"streams\":}}",
 		"{\"status\":{\"version\":\"0123456789012345678901234567890123456789\",\"streams\":1}} x"};
 
 	for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
@@ -325,6 +345,26 @@ Test(manager, without_a_watchdog_hears_only_how_it_is)
 	managed(false, 10000);
 	world_pass(10000);
 	cr_expect_str_eq(world.told, "STATUS=0 streams of 0 users, 0 events a second\n");
+	world_stop();
+}
+
+Test(manager, hears_what_is_wrong)
+{
+	int fd, link;
+
+	world_start(NULL, "--auth-url", "http://127.0.0.1:8000/auth", "--journal", world_journal(), NULL);
+	world.server->manager = (struct manager){.fd = WORLD_MANAGER, .period_ms = 500, .told_ms = world.now_ms,
+		.due_ms = world.now_ms + 500};
+	fd = client_open();
+	client_says(fd, "GET /api/v1/sse/events/?token=t HTTP/1.1\r\nHost: a\r\n\r\n");
+	world_settle();
+	link = django_asked("t");
+	django_answers(link, "500 Oh", "", "{}");
+	world.disk_errno = ENOSPC;
+	django_says("{\"event\":\"a\",\"data\":1,\"to\":\"all\"}");
+	world_pass(500);
+	cr_expect_str_eq(world.told, "STATUS=0 streams of 0 users, 2 events a second; the journal cannot be written; Django does not answer\n");
+	world.disk_errno = 0;
 	world_stop();
 }
 

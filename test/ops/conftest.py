@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,6 +15,8 @@ from stage import Backend, MakeServer, Server
 def pytest_sessionstart() -> None:
     if not os.access(os.environ.get("SSE_BIN", ""), os.X_OK):
         pytest.exit("SSE_BIN must name the sse to test", 2)
+    # A shell lets what it starts with & ignore INT, and so would all that is started here.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
