@@ -2465,6 +2465,12 @@ static bool options_file_line(struct options *o, const char *path, int number, c
 	return false;
 }
 
+/* Under systemd a directory that is not named in the unit looks like a disk that is read-only. */
+static const char *error_text(int error)
+{
+	return error == EROFS ? "Read-only file system (under systemd: name the directory in ReadWritePaths=)" : strerror(error);
+}
+
 /* "--listen 127.0.0.1:80: what: why"; why is an errno, or 0. */
 static bool error_line(struct buf *error, const char *flag, const char *value, const char *what, int why)
 {
@@ -2475,7 +2481,7 @@ static bool error_line(struct buf *error, const char *flag, const char *value, c
 	buf_text(error, what);
 	if (why != 0) {
 		buf_text(error, ": ");
-		buf_text(error, strerror(why));
+		buf_text(error, error_text(why));
 	}
 	return false;
 }
@@ -2788,7 +2794,25 @@ static bool print(int fd, struct span text)
 	return true;
 }
 
-/* A log that takes nothing is said once on stderr, where that is another place. */
+/* What is wrong with the log file is said on stderr, if that makes nobody wait. */
+static void log_complain(const char *what, int error, const char *then)
+{
+	struct pollfd ready = {.fd = STDERR_FILENO, .events = POLLOUT};
+	char text[256];
+	struct buf b = buf_fixed(text, sizeof text);
+
+	buf_text(&b, "SSE: the log file ");
+	buf_text(&b, what);
+	buf_text(&b, " (");
+	buf_text(&b, error_text(error));
+	buf_text(&b, "); ");
+	buf_text(&b, then);
+	buf_byte(&b, '\n');
+	if (poll(&ready, 1, 0) == 1)
+		print(STDERR_FILENO, buf_view(&b));
+}
+
+/* A log that takes nothing is said once. */
 static void log_failed(struct server *s, int error)
 {
 	struct log *log = &s->log;
@@ -2798,15 +2822,8 @@ static void log_failed(struct server *s, int error)
 	buf_clear(&log->line);
 	log->whole = 0;
 	log->dropped_said = log->dropped_told;
-	if (!log->failing && s->opt.log_file[0] != '\0') {
-		char text[256];
-		struct buf b = buf_fixed(text, sizeof text);
-
-		buf_text(&b, "SSE: the log file takes nothing (");
-		buf_text(&b, strerror(error));
-		buf_text(&b, "); lines are dropped until it does\n");
-		print(STDERR_FILENO, buf_view(&b));
-	}
+	if (!log->failing && s->opt.log_file[0] != '\0')
+		log_complain("takes nothing", error, "lines are dropped until it does");
 	log->failing = true;
 }
 
@@ -3260,7 +3277,7 @@ static void journal_failed(struct server *s, const char *what, int error)
 	j->failing = true;
 	b = log_begin(s, LOG_ERROR, "journal_failed");
 	log_text(b, "what", what);
-	log_text(b, "error", strerror(error));
+	log_text(b, "error", error_text(error));
 	log_text(b, "dir", s->opt.journal);
 	log_text(b, "then", "events go to the streams, and are not stored until this is mended");
 	log_end(s);
@@ -6937,6 +6954,16 @@ static bool intake_done(const struct server *s)
 	return in->next == in->have && in->answered == in->next && (!in->readable || in->last);
 }
 
+/* Streams that wait for their client to read. */
+static int64_t streams_blocked(const struct server *s)
+{
+	int64_t count = 0;
+
+	for (uint32_t i = 0; (i = set_next(&s->streams, i)) != SET_END; i++)
+		count += s->conns[i].blocked;
+	return count;
+}
+
 /* The files that are open. Linux says so since 6.2; before, those are counted that are known here. */
 static int64_t process_files(const struct server *s)
 {
@@ -7042,6 +7069,7 @@ static void metrics_connections(struct server *s, struct buf *b)
 	gauge(b, "sse_streams", "Event streams that are open.", s->streams.count);
 	counter(b, "sse_streams_opened_total", "Event streams ever begun.", s->count.streams);
 	gauge(b, "sse_streams_behind", "Streams that are being given what they missed.", s->behind.count);
+	gauge(b, "sse_streams_blocked", "Streams whose client does not read what the kernel has for it.", streams_blocked(s));
 	gauge(b, "sse_users", "Users who have a stream.", s->online.count);
 	gauge(b, "sse_roles", "Different roles among those who are known; 64 at the most.", roles);
 	gauge(b, "sse_sessions", "Tokens that are known, with streams or without.", s->sessions_by_key.count);
@@ -7121,6 +7149,8 @@ static void metrics_process(struct server *s, struct buf *b)
 	metric_value(b, "sse_build_info", "version", SSE_VERSION, 1);
 	gauge(b, "sse_draining", "1 if it is going down.", s->draining);
 	counter(b, "sse_log_lines_dropped_total", "Lines that the log did not take.", s->log.dropped);
+	gauge(b, "sse_log_failing", "1 if the log took nothing, or its file could not be opened again, when that was last tried.",
+		s->log.failing || s->log.lost);
 	metric_begin(b, "sse_loop_busy_seconds_total", "counter",
 		"Time in which the loop did not wait: 1 a second is all there is.");
 	metric_seconds(b, "sse_loop_busy_seconds_total", (int64_t)s->busy_us);
@@ -7169,7 +7199,8 @@ static struct status status_take(struct server *s)
 		.history_events = s->ring.next - s->ring.oldest, .history_oldest_ms = oldest == NULL ? 0 : oldest->id.ms,
 		.newest_ms = s->ring.newest.ms,
 		.busy_us = (int64_t)s->busy_us, .memory_bytes = s->process.resident_bytes,
-		.files = s->process.files, .files_max = s->conns_max, .log_lines_dropped = (int64_t)s->log.dropped};
+		.files = s->process.files, .files_max = s->conns_max, .log_lines_dropped = (int64_t)s->log.dropped,
+		.log_failing = s->log.failing || s->log.lost, .blocked = streams_blocked(s)};
 
 	for (int i = 1; i < REFUSE_COUNT; i++)
 		now.refused += (int64_t)n->refused[i];
@@ -7345,7 +7376,8 @@ void status_show(const struct status *before, const struct status *now, struct b
 		show_line(b, "", "HELD BACK: streams had to be written before more were taken in", NULL);
 	if (now->answered_ms >= 1000)
 		show_line(b, "", "WAITING: this question took # ms to be answered", (int64_t[4]){now->answered_ms});
-	show_line(b, "to write", "# streams; # are being given what they missed", (int64_t[4]){now->dirty, now->behind});
+	show_line(b, "to write", "# streams; # do not read; # are being given what they missed",
+		(int64_t[4]){now->dirty, now->blocked, now->behind});
 	show_line(b, "closed", "# slow, # stalled, # revoked; # requests refused or put off",
 		(int64_t[4]){now->slow, now->stalled, now->revoked, now->refused});
 	show_line(b, "came back", "# without a gap, # told to reload", (int64_t[4]){now->replayed, now->resynced});
@@ -7363,6 +7395,8 @@ void status_show(const struct status *before, const struct status *now, struct b
 	buf_byte(b, '\n');
 	show_line(b, "load", "# % of the time at work; # kB of memory; # of # files", (int64_t[4]){
 		ms > 0 ? (now->busy_us - before->busy_us) / 10 / ms : 0, now->memory_bytes / 1024, now->files, now->files_max});
+	if (now->log_failing)
+		show_line(b, "log", "FAILING: the disk is full, or the file is gone (stderr says which)", NULL);
 	if (now->log_lines_dropped > 0 || now->acks_lost > 0)
 		show_line(b, "lost", "# lines of the log, # answers to datagrams",
 			(int64_t[4]){now->log_lines_dropped, now->acks_lost});
@@ -9025,12 +9059,12 @@ static bool listeners_open(struct server *s, const struct option_list *list, con
 }
 
 /* A socket was passed, and so the one that this names is not opened. */
-static void option_unused(struct server *s, const char *flag)
+static void option_unused(struct server *s, const char *flag, const char *why)
 {
 	struct buf *b = log_begin(s, LOG_WARNING, "option_unused");
 
 	log_text(b, "option", flag);
-	log_text(b, "why", "systemd passes a socket instead");
+	log_text(b, "why", why);
 	log_end(s);
 }
 
@@ -9039,11 +9073,11 @@ bool server_listen(struct server *s, struct buf *error)
 	bool streams = listeners_of(s, false) > 0, admin = listeners_of(s, true) > 0, events = s->datagrams.fd >= 0;
 
 	if (streams && s->opt.listen.source != SOURCE_PRESET)
-		option_unused(s, "--listen");
+		option_unused(s, "--listen", "systemd passes a socket instead");
 	if (admin && s->opt.admin.count > 0)
-		option_unused(s, "--admin");
+		option_unused(s, "--admin", "systemd passes a socket instead");
 	if (events && !socket_is(&s->datagrams, s->opt.socket))
-		option_unused(s, "--socket");
+		option_unused(s, "--socket", "systemd passes another: name that one, so that sse --status finds it");
 
 	if ((!streams && !listeners_open(s, &s->opt.listen, "--listen", false, error))
 		|| (!admin && !listeners_open(s, &s->opt.admin, "--admin", true, error)) || (!events && !datagrams_open(s, error)))
@@ -9441,10 +9475,13 @@ static void log_reopen(struct server *s)
 		return;
 	fd = s->sys->open(s->opt.log_file, O_WRONLY | O_APPEND | O_CREAT);
 	if (fd < 0) {
-		log_text(log_begin(s, LOG_ERROR, "log_file_not_reopened"), "error", strerror(errno));
+		s->log.lost = true;
+		log_complain("cannot be opened again", errno, "its lines go on where they went");
+		log_text(log_begin(s, LOG_ERROR, "log_file_not_reopened"), "error", error_text(errno));
 		log_end(s);
 		return;
 	}
+	s->log.lost = false;
 	log_flush(s);
 	s->sys->close(s->log.fd);
 	s->log.fd = fd;
@@ -9791,6 +9828,18 @@ static bool passwd_find(const char *name, uid_t *user, gid_t *group)
 	return ids[1] >= 0 && ids[0] < UINT32_MAX && ids[1] < UINT32_MAX;
 }
 
+/* Is there a --user that this may become? *user and *group are his, if one is named. */
+static bool user_possible(const struct options *o, uid_t *user, gid_t *group, struct buf *error)
+{
+	if (o->user[0] == '\0')
+		return true;
+	if (!passwd_find(o->user, user, group))
+		return error_line(error, "--user", o->user, "there is no such user in /etc/passwd", 0);
+	if (geteuid() != 0 && *user != geteuid())
+		return error_line(error, "--user", o->user, "only root can become another user", 0);
+	return true;
+}
+
 /* Becomes --user, for good: what is opened afterwards is that user's. */
 static bool user_become(const struct options *o, struct buf *error)
 {
@@ -9798,14 +9847,10 @@ static bool user_become(const struct options *o, struct buf *error)
 	gid_t group;
 
 	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-	if (o->user[0] == '\0')
+	if (!user_possible(o, &user, &group, error))
+		return false;
+	if (o->user[0] == '\0' || (user == geteuid() && user != 0))
 		return true;
-	if (!passwd_find(o->user, &user, &group))
-		return error_line(error, "--user", o->user, "there is no such user in /etc/passwd", 0);
-	if (user == geteuid() && user != 0)
-		return true;
-	if (geteuid() != 0)
-		return error_line(error, "--user", o->user, "only root can become another user", 0);
 	if (setgroups(1, &group) < 0 || setgid(group) < 0 || setuid(user) < 0)
 		return error_line(error, "--user", o->user, "cannot become this user", errno);
 	prctl(PR_SET_DUMPABLE, 1, 0, 0, 0); /* else /proc/self would be root's: see log_open */
@@ -9956,7 +10001,9 @@ static int status_failed(const char *path, int error)
 		: error == EACCES ? "not allowed: ask as root, or as one of the group that the socket belongs to"
 		: error == EAGAIN ? "sse takes no datagrams now: its queue is full"
 		: error == ECONNRESET ? "it went away without an answer"
-		: error == ETIMEDOUT ? "no answer within 5 s (is sse in another network namespace? ask there)"
+		: error == EPROTOTYPE ? "it is a stream socket: name the one of --socket"
+		: error == ETIMEDOUT ? "no answer within 5 s: sse cannot start, or hangs: systemctl status sse; journalctl -u sse -n 20"
+			" (or it is in another network namespace: ask there)"
 		: error == EPROTO ? "what answers there is no sse that knows {\"op\":\"status\"}" : strerror(error), 0);
 	return fail("", &b, 1);
 }
@@ -10039,6 +10086,23 @@ static int status_run(const struct options *o)
 	return error == 0 && printed ? 0 : 1;
 }
 
+/* For --check-config, which makes no file. */
+static bool log_usable(const struct options *o, struct buf *error)
+{
+	char path[4096];
+	struct buf b = buf_fixed(path, sizeof path);
+	const char *name = strrchr(o->log_file, '/');
+	int fd = open(o->log_file, O_WRONLY | O_APPEND | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+
+	if (fd >= 0)
+		close(fd);
+	if (o->log_file[0] == '\0' || fd >= 0 || errno == ENXIO) /* a pipe that nobody reads yet */
+		return true;
+	buf_bytes(&b, o->log_file, name == NULL ? 0 : (size_t)(name + 1 - o->log_file));
+	buf_bytes(&b, ".", 2);
+	return (errno == ENOENT && access(path, W_OK | X_OK) == 0) || error_line(error, "--log-file", o->log_file, "cannot open", errno);
+}
+
 /* For --check-config, while another sse may be using the directory. */
 static bool journal_usable(const struct options *o, struct buf *error)
 {
@@ -10059,6 +10123,8 @@ int main(int argc, char **argv)
 	char text[8192];
 	struct buf error = buf_fixed(text, sizeof text), help = buf_growable();
 	bool good;
+	uid_t user;
+	gid_t group;
 	int status = 0;
 
 	standard_files();
@@ -10074,7 +10140,8 @@ int main(int argc, char **argv)
 		status = status_run(&options);
 	} else {
 		if (!server_init(&server, &options, &sys_linux, descriptors(&options), &error)
-				|| (options.check_config && !journal_usable(&options, &error)))
+				|| (options.check_config && !(user_possible(&options, &user, &group, &error) && log_usable(&options, &error)
+				&& journal_usable(&options, &error))))
 			status = fail("", &error, 2);
 		else if (options.check_config)
 			status = print(STDOUT_FILENO, span_of("sse: the configuration is good\n")) ? 0 : 1;

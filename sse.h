@@ -995,7 +995,8 @@ extern const struct sys sys_linux;
 	X(auth) /* 0 off, 1 ok, 2 failing, 3 not asked yet; so is journal */ X(auth_waiting) X(auth_questions) X(auth_failures) \
 	X(journal) X(journal_segments) X(journal_errors) X(not_stored) \
 	X(history_events) X(history_oldest_ms) /* unix time; 0: there is none */ X(newest_ms) /* of the newest id */ \
-	X(busy_us) X(memory_bytes) X(files) X(files_max) X(log_lines_dropped)
+	X(busy_us) X(memory_bytes) X(files) X(files_max) X(log_lines_dropped) X(log_failing) \
+	X(blocked) /* streams whose client does not read */
 struct status {
 	char version[32];
 	int64_t answered_ms; /* the answer took so long: not a part of it */
@@ -1054,6 +1055,7 @@ struct log {
 	bool priorities; /* systemd's journal reads it: each line begins with one, as "<4>" */
 	bool failing;    /* the last write failed: said once, and counted */
 	bool torn;       /* it ended within a line */
+	bool lost;       /* its file could not be opened again */
 	char bytes[65536];
 	struct buf line; /* over bytes: whole lines not yet written, then the one being made */
 	struct buf none; /* takes a line below --log-level */

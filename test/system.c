@@ -3619,11 +3619,14 @@ Test(logs, R13_a_file_that_cannot_be_opened_keeps_the_old_one)
 	struct server s = server_start(NULL);
 	char old[80];
 
+	s.complains = true;
 	snprintf(old, sizeof old, "%s.1", s.log);
 	cr_assert(rename(s.log, old) == 0 && mkdir(s.log, 0700) == 0);
 	kill(s.pid, SIGUSR1);
 	while (count_of(file_text(old), "level=error msg=log_file_not_reopened") == 0)
 		glance();
+	cr_assert_str_eq(file_text(s.errors)->p,
+		"SSE: the log file cannot be opened again (Is a directory); its lines go on where they went\n");
 	cr_assert(rmdir(s.log) == 0 && rename(old, s.log) == 0);
 	publish(&s, EVENT("after", "1", ALL));
 	log_wait(&s, "name=after");

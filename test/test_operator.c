@@ -273,13 +273,15 @@ Test(status, says_what_is_wrong_in_capitals)
 {
 	struct status before = {.version = "1.0"}, now = {.version = "1.0", .uptime_ms = 15180000, .held = 1, .answered_ms = 1500,
 		.auth = 2, .auth_questions = 7, .auth_failures = 3, .auth_waiting = 2, .journal = 2, .journal_segments = 4, .journal_errors = 5,
-		.not_stored = 6, .log_lines_dropped = 8, .acks_lost = 9, .history_events = 2, .newest_ms = 100000000, .history_oldest_ms = 1};
+		.not_stored = 6, .log_lines_dropped = 8, .acks_lost = 9, .log_failing = 1, .dirty = 3, .blocked = 2, .behind = 1, .history_events = 2, .newest_ms = 100000000, .history_oldest_ms = 1};
 	static const char *const lines[] = {"sse 1.0, running for 4 h 13 min, pid 0\n",
 		"\n              HELD BACK: streams had to be written before more were taken in\n",
 		"\n              WAITING: this question took 1500 ms to be answered\n",
 		"  Django      FAILING (log: auth_failed): 7 questions, 3 failed, 2 wait\n",
 		"  journal     FAILING (log: journal_failed): 4 files, 5 errors, 6 events not stored\n",
-		"  history     2 events, the last 1 d 3 h\n", "  lost        8 lines of the log, 9 answers to datagrams\n"};
+		"  history     2 events, the last 1 d 3 h\n", "  lost        8 lines of the log, 9 answers to datagrams\n",
+		"  to write    3 streams; 2 do not read; 1 are being given what they missed\n",
+		"  log         FAILING: the disk is full, or the file is gone (stderr says which)\n"};
 	struct buf text = buf_growable();
 
 	status_show(&before, &now, &text);

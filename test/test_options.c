@@ -987,6 +987,12 @@ Test(options, the_binary_takes_a_good_configuration)
 
 	write_file("tokens", tokens, sizeof tokens - 1);
 	write_file("conf", "token-file = tokens\n", 20);
+	expect_run_refused("--check-config --config conf --log-file missing/log", "sse: --log-file missing/log: cannot open: No such file");
+	expect_run_refused("--check-config --config conf --log-file .", "sse: --log-file .: cannot open: Is a directory");
+	expect_run_refused("--check-config --config conf --user nobody-at-all", "sse: --user nobody-at-all: there is no such user");
+	run(&ran, "--check-config --config conf --log-file log");
+	cr_expect_eq(ran.status, 0);
+	cr_expect_eq(access("log", F_OK), -1, "a check makes no file");
 	run(&ran, "--check-config --config conf");
 	cr_expect_eq(ran.status, 0, "%s", ran.err);
 	cr_expect_str_eq(ran.out, "sse: the configuration is good\n");

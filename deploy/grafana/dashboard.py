@@ -107,6 +107,7 @@ def dashboard() -> board.Dashboard:
             Line(now("sse_streams"), "streams"),
             Line(now("sse_users"), "users"),
             Line(now("sse_streams_behind"), "streams that are given what they missed"),
+            Line(now("sse_streams_blocked"), "streams whose client does not read"),
             Line(now("sse_connections"), "connections"),
         )
     )

@@ -37,6 +37,14 @@ def must_fail(server: Server, code: int, *words: str) -> str:
 # ---- the log ----
 
 
+def shown(server: Server) -> str:
+    """What an operator sees."""
+    done = subprocess.run(
+        [binary(), "--status", "--socket", str(server.socket)], capture_output=True, text=True, check=True
+    )
+    return done.stdout
+
+
 def test_the_directory_of_the_log_is_gone(make_server: MakeServer, directory: Path) -> None:
     """USR1 after somebody removed it: the old file is written on, and it says so; nothing else changes."""
     logs = directory / "logs"
@@ -56,10 +64,17 @@ def test_the_directory_of_the_log_is_gone(make_server: MakeServer, directory: Pa
         works(server)
         kept.seek(0)
         assert "No such file or directory" in kept.read()
+        words = server.words.read_text()
+        assert re.fullmatch(r"SSE: the log file cannot be opened again \(No such file.*\); its lines go on .*\n", words)
+        server.words.write_text("")
+        assert server.samples()["sse_log_failing"] == 1
+        assert "log         FAILING" in shown(server)
         logs.mkdir()
         server.signal(signal.SIGUSR1)
         server.wait_log("msg=log_file_reopened")
     works(server)
+    assert server.samples()["sse_log_failing"] == 0
+    assert "FAILING" not in shown(server)
     assert server.logged("msg=event")
 
 

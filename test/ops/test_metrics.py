@@ -96,6 +96,7 @@ GAUGES = [
     "connections_max",
     "streams",
     "streams_behind",
+    "streams_blocked",
     "users",
     "roles",
     "sessions",
@@ -106,6 +107,7 @@ GAUGES = [
     "history_oldest_timestamp_seconds",
     "journal_failing",
     "journal_segments",
+    "log_failing",
     "draining",
 ]
 PROCESS = [
@@ -805,6 +807,18 @@ def stderr_is_full(scene: Scene) -> None:
             scene.server.publish("e" * 64)
 
 
+def log_is_lost(scene: Scene) -> None:
+    """It can't be opened again: there is a directory in its place."""
+    server = scene.server
+    kept = server.log.rename(server.log.with_suffix(".1"))
+    server.log.mkdir()
+    server.signal(signal.SIGUSR1)
+    wait_for(lambda: "cannot be opened again (Is a directory)" in server.words.read_text(), "it says so")
+    server.words.write_text("")
+    server.log.rmdir()
+    kept.rename(server.log)
+
+
 def nothing(_: Scene) -> None:
     pass
 
@@ -827,7 +841,7 @@ PLAIN = [
     Row(
         "behind",
         stays_behind,
-        {"sse_streams_behind": 1, "sse_streams": 1, resumes("replay"): 1},
+        {"sse_streams_behind": 1, "sse_streams_blocked": 1, "sse_streams": 1, resumes("replay"): 1},
         ("--send-buffer", "4096"),
     ),
     Row(
@@ -870,6 +884,7 @@ PLAIN = [
     ),
     Row("busy", is_busy, {"sse_loop_busy_seconds_total": (0.0001, 60)}),
     Row("log lines", stderr_is_full, {"sse_log_lines_dropped_total": MANY}, ("LOG-PIPE",)),
+    Row("log file", log_is_lost, {"sse_log_failing": 1}),
     Row("the house", nothing, {"sse_connections_max": 17}, ("--max-connections", "17")),
 ]
 
