@@ -6071,7 +6071,7 @@ static const char *token_line_read(const struct server *s, struct span text, str
 	line->user = span_word(&text);
 	line->roles = span_word(&text);
 	if (line->user.n == 0)
-		return "expected TOKEN USER ROLE[,ROLE]";
+		return "expected TOKEN USER [ROLE,...]";
 	if (span_trim(text).n > 0)
 		return "a fourth word: roles are parted by commas, without spaces";
 	if (name_error(line->user) != NULL)

@@ -369,7 +369,7 @@ size_t sse_chunk(struct buf *b, struct span body);
 	X(MODE, socket_mode, "socket-mode", "0660", 0, 0777, "MODE", \
 		"permissions of the Unix sockets") \
 	X(TEXT, token_file, "token-file", "", 0, 4095, "PATH", \
-		"who may listen: lines TOKEN USER ROLE[,ROLE]; read again on SIGHUP") \
+		"who may listen: lines TOKEN USER [ROLE,...]; read again on SIGHUP") \
 	X(URL, auth_url, "auth-url", "", 0, 0, "URL", \
 		"ask Django who a token belongs to: http://HOST:PORT/PATH or unix:/SOCKET:/PATH") \
 	X(WORD, auth_scheme, "auth-scheme", "Token", 1, 32, "WORD", \

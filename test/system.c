@@ -3853,7 +3853,7 @@ Test(signals, HUP_a_broken_file_changes_nothing_and_names_its_line)
 	static const struct {
 		const char *tokens, *error;
 	} rows[] = {
-		{"good 1 a\n\nonlytoken\n", "/tokens:3: expected TOKEN USER ROLE[,ROLE]"},
+		{"good 1 a\n\nonlytoken\n", "/tokens:3: expected TOKEN USER [ROLE,...]"},
 		{"good 1 a, b\n", "/tokens:1: a fourth word: roles are parted by commas, without spaces"},
 		{"good 1 a\ngood 2 b\n", "/tokens:2: this token stands in an earlier line too"},
 		{"good 1 a\nt2 2 a,,b\n", "/tokens:2: a role must be 1 to 64 bytes"},

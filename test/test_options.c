@@ -1008,7 +1008,7 @@ Test(options, the_binary_names_the_bad_line_of_a_token_file_but_not_the_token)
 	static const struct {
 		const char *line, *what;
 	} rows[] = {
-		{"canary-4711", "expected TOKEN USER ROLE"},
+		{"canary-4711", "expected TOKEN USER [ROLE,...]"},
 		{"canary-4711 56 manager extra", "a fourth word"},
 		{"canary-4711 56 manager, foreman", "a fourth word"},
 		{"canary-4711 56 manager,", "a role must be"},

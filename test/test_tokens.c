@@ -177,8 +177,8 @@ Test(tokens, each_mistake_is_told_with_its_line_and_without_the_token)
 	static const struct {
 		const char *text, *error;
 	} rows[] = {
-		{"SECRET\n", "1: expected TOKEN USER ROLE[,ROLE]"},
-		{"# x\n\r\nSECRET\t \n", "3: expected TOKEN USER ROLE[,ROLE]"},
+		{"SECRET\n", "1: expected TOKEN USER [ROLE,...]"},
+		{"# x\n\r\nSECRET\t \n", "3: expected TOKEN USER [ROLE,...]"},
 		{"a 1 r\nSECRET 1 a, b\n", "2: a fourth word: roles are parted by commas, without spaces"},
 		{"SECRET 01234567890123456789012345678901234567890123456789012345678901234 r\n",
 			"1: a user id must be 1 to 64 bytes of UTF-8, without control characters"},

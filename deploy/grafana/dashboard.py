@@ -227,6 +227,7 @@ def dashboard() -> board.Dashboard:
             Line(now("process_open_fds"), "files"),
             Line(now("process_max_fds"), "files there may be"),
             Line(some(rate("sse_log_lines_dropped_total")), "log lines dropped, a second"),
+            Line(now("sse_log_failing"), "1: the log fails"),
             width=6,
         )
     )

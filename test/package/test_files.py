@@ -147,7 +147,7 @@ def test_make_install_puts_all_of_it_below_its_prefix(tmp_path: Path) -> None:
 
 def test_the_kernel_knows_what_sysctl_advises() -> None:
     keys = re.findall(r"^#?(net\.\S+) = ", (DEPLOY / "sysctl.d" / "90-sse.conf").read_text(), re.MULTILINE)
-    assert len(keys) == 4
+    assert len(keys) == 5
     for key in keys:  # that of the connections tracked is there when the first rule is
         assert "conntrack" in key or Path("/proc/sys", *key.split(".")).exists(), key
 
