@@ -402,6 +402,8 @@ int kernel_rmdir(const char *path)
 		if (name_in(dir, &nodes[i]) != NULL)
 			return fails_with(ENOTEMPTY);
 	node_unlink(dir);
+	if (descriptor_top > 0) /* a world has ended */
+		ends("a file is left open", KERNEL_FD + descriptor_top - 1);
 	return 0;
 }
 
@@ -411,8 +413,6 @@ char *kernel_mkdtemp(char *path)
 
 	if (!is_ours(path))
 		return mkdtemp(path);
-	if (descriptor_top > 0) /* a world begins */
-		ends("a file of the last world is left open", KERNEL_FD + descriptor_top - 1);
 	snprintf(path + strlen(path) - 6, 7, "%06u", ++number % 1000000);
 	return kernel_mkdir(path, 0700) == 0 ? path : NULL;
 }
