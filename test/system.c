@@ -2486,7 +2486,8 @@ struct plan {
 	uint32_t spin;      /* ... and a moment later */
 };
 
-/* Takes the acks to a datagram, for the numbers from `first` on. Returns the number behind them. */
+/* Takes the acks to a datagram, for the numbers from `first` on. Returns the number behind them. Those that are not stored,
+ * because the disk took over a second (msg=journal_slow), promise nothing. */
 static uint32_t acks_take(struct ledger *l, uint32_t first, const char *acks)
 {
 	struct id id;
@@ -2494,8 +2495,10 @@ static uint32_t acks_take(struct ledger *l, uint32_t first, const char *acks)
 
 	for (; *acks != '\0'; first++, acks += bytes) {
 		bytes = 0;
-		if (sscanf(acks, "{\"ok\":true,\"id\":\"%lld-%lld\",\"matched\":%*d}%n", &id.ms, &id.n, &bytes) != 2
-			|| bytes == 0)
+		if (sscanf(acks, "{\"ok\":true,\"id\":\"%lld-%lld\",\"matched\":%*d,\"stored\":false}%n", &id.ms, &id.n, &bytes) == 2
+			&& bytes > 0)
+			id = (struct id){0, 0};
+		else if (sscanf(acks, "{\"ok\":true,\"id\":\"%lld-%lld\",\"matched\":%*d}%n", &id.ms, &id.n, &bytes) != 2 || bytes == 0)
 			snprintf(l->error, sizeof l->error, "ack to %u: %.200s", first, acks);
 		if (l->error[0] != '\0')
 			return first;
@@ -2716,7 +2719,7 @@ static void saga_publisher_ends(pid_t pid)
 static void saga_log_is_silent(void)
 {
 	cr_assert(log_count(&saga.s, "level=error") == 0, "%s", file_text(saga.s.log)->p);
-	cr_assert(log_count(&saga.s, "level=warning") == 0, "%s", file_text(saga.s.log)->p);
+	cr_assert(log_count(&saga.s, "level=warning") == log_count(&saga.s, "msg=journal_slow"), "%s", file_text(saga.s.log)->p);
 	cr_assert(file_text(saga.s.errors)->n == 0, "%s", file_text(saga.s.errors)->p);
 }
 
@@ -4394,7 +4397,6 @@ Test(sys, R19_many_too_many_are_told_at_once)
 		for (int i = 0; i < 100; i++)
 			c[i] = client_open(&s);
 		client_read_all(&c[99]);
-		log_wait(&s, "level=info msg=refused status=200 reason=too_many_connections");
 		for (int i = 0; i < 100; i++) {
 			struct pollfd ready = {.fd = c[i].fd, .events = POLLIN};
 
@@ -4406,7 +4408,7 @@ Test(sys, R19_many_too_many_are_told_at_once)
 			client_close(&c[i]);
 		}
 		cr_assert(told == 100 - 60 - rows[k].let_in, "%d of 100", told);
-		cr_assert(log_count(&s, "msg=refused status=200 reason=too_many_connections") == told);
+		log_wait_times(&s, "level=info msg=refused status=200 reason=too_many_connections", told);
 		server_stop(&s);
 	}
 }
