@@ -422,3 +422,19 @@ def test_variables_are_not_for_children_nor_left_in_the_way(make_server: MakeSer
     assert done.returncode == 0
     server = make_server(env=env)
     assert httpx.get(f"http://127.0.0.1:{server.port}/nothing", timeout=LIMIT).status_code == 404
+
+
+def test_what_stands_for_nothing_is_said(make_server: MakeServer, directory: Path) -> None:
+    """Options whose sockets systemd passes: a warning each, and what was passed is what serves."""
+    events = directory / "passed.sock"
+    with tcp_listener() as web, datagram_socket(events) as datagrams, unix_listener(directory / "operator") as own:
+        passed = (Passed(web), Passed(datagrams), Passed(own, "admin"))
+        elsewhere = ("--listen", f"127.0.0.1:{free_port()}", "--admin", f"127.0.0.1:{free_port()}")
+        server = activated(make_server, *passed, options=(*elsewhere, "--socket", str(directory / "own.sock")))
+        for option in ("--listen", "--admin"):
+            (line,) = server.logged("msg=option_unused", f"option={option} ")
+            assert line.endswith('why="systemd passes a socket instead"')
+        (line,) = server.logged("msg=option_unused", "option=--socket ")
+        assert line.endswith('why="systemd passes another: name that one, so that sse --status finds it"')
+        assert not (directory / "own.sock").exists()
+        assert server.logged(f"msg=listening socket={events} by=systemd")
