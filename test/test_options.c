@@ -993,6 +993,9 @@ Test(options, the_binary_takes_a_good_configuration)
 	run(&ran, "--check-config --config conf --log-file log");
 	cr_expect_eq(ran.status, 0);
 	cr_expect_eq(access("log", F_OK), -1, "a check makes no file");
+	write_file("log", "a line\n", 7);
+	run(&ran, "--check-config --config conf --log-file log");
+	cr_expect_eq(ran.status, 0, "%s", ran.err);
 	run(&ran, "--check-config --config conf");
 	cr_expect_eq(ran.status, 0, "%s", ran.err);
 	cr_expect_str_eq(ran.out, "sse: the configuration is good\n");

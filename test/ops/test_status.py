@@ -10,6 +10,7 @@ import select
 import signal
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Any
 import pytest
 
 from harness import LIMIT, Sender, wait_for
-from stage import ANNA, BORIS, Backend, MakeServer, Server, binary, datagram_socket, status
+from stage import ANNA, BORIS, Backend, MakeServer, Server, binary, datagram_socket, status, unix_listener
 
 NOBODY = 65534
 
@@ -242,7 +243,28 @@ def test_nobody_answers(directory: Path) -> None:
     """Something listens, and says nothing: 5 seconds."""
     path = directory / "mute.sock"
     with datagram_socket(path):
-        must_say(ask("--socket", str(path)), "no answer within 5 s")
+        must_say(ask("--socket", str(path)), "no answer within 5 s", "journalctl -u sse")
+
+
+@pytest.mark.parametrize("answer", [b"", b"hello", b'{"ok":false,"error":"op: expected ping or revoke","at":6}'])
+def test_somebody_else_answers(answer: bytes, directory: Path) -> None:
+    """Another program, or an sse of before there was a status."""
+    path = directory / "other.sock"
+    with datagram_socket(path) as s:
+
+        def other() -> None:
+            s.sendto(answer, s.recvfrom(4096)[1])
+
+        thread = threading.Thread(target=other)
+        thread.start()
+        must_say(ask("--socket", str(path)), 'what answers there is no sse that knows {"op":"status"}')
+        thread.join()
+
+
+def test_what_is_there_is_no_datagram_socket(directory: Path) -> None:
+    path = directory / "stream.sock"
+    with unix_listener(path):
+        must_say(ask("--socket", str(path)), "it is a stream socket: name the one of --socket")
 
 
 def test_a_server_that_hangs_is_full_at_last(make_server: MakeServer) -> None:
