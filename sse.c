@@ -2794,6 +2794,22 @@ static bool print(int fd, struct span text)
 	return true;
 }
 
+/* Is stderr systemd's journal? It takes a priority before each line: systemd.exec(5) on JOURNAL_STREAM, sd-daemon(3). */
+static bool stderr_is_journal(void)
+{
+	const char *stream = getenv("JOURNAL_STREAM");
+	char text[48];
+	struct buf own = buf_fixed(text, sizeof text);
+	struct stat st;
+
+	if (stream == NULL || fstat(STDERR_FILENO, &st) < 0)
+		return false;
+	buf_number(&own, (int64_t)st.st_dev);
+	buf_byte(&own, ':');
+	buf_number(&own, (int64_t)st.st_ino);
+	return span_is(buf_view(&own), stream);
+}
+
 /* What is wrong with the log file is said on stderr, if that makes nobody wait. */
 static void log_complain(const char *what, int error, const char *then)
 {
@@ -2801,6 +2817,8 @@ static void log_complain(const char *what, int error, const char *then)
 	char text[256];
 	struct buf b = buf_fixed(text, sizeof text);
 
+	if (stderr_is_journal())
+		buf_text(&b, level_priorities[LOG_ERROR]);
 	buf_text(&b, "SSE: the log file ");
 	buf_text(&b, what);
 	buf_text(&b, " (");
@@ -3852,7 +3870,7 @@ static bool journal_seal(struct server *s, uint64_t bytes)
 
 	if (file < 0)
 		return false;
-	buf_number(&b, (int64_t)s->journal.number);
+	buf_number(&b, s->journal.count == 0 ? 0 : (int64_t)s->journal.segments[s->journal.count - 1].number);
 	buf_byte(&b, ' ');
 	buf_number(&b, (int64_t)bytes);
 	if (bytes > 0)
@@ -9469,15 +9487,16 @@ static void drain_turn(struct server *s)
 
 static void log_reopen(struct server *s)
 {
-	int fd;
+	int fd, error;
 
 	if (s->opt.log_file[0] == '\0')
 		return;
 	fd = s->sys->open(s->opt.log_file, O_WRONLY | O_APPEND | O_CREAT);
+	error = errno;
 	if (fd < 0) {
 		s->log.lost = true;
-		log_complain("cannot be opened again", errno, "its lines go on where they went");
-		log_text(log_begin(s, LOG_ERROR, "log_file_not_reopened"), "error", error_text(errno));
+		log_complain("cannot be opened again", error, "its lines go on where they went");
+		log_text(log_begin(s, LOG_ERROR, "log_file_not_reopened"), "error", error_text(error));
 		log_end(s);
 		return;
 	}
@@ -9612,22 +9631,6 @@ void server_turn(struct server *s, int wait_ms)
 }
 
 /* ---- what only the process needs --------------------------------------------------------------- */
-
-/* Is stderr systemd's journal? It takes a priority before each line: systemd.exec(5) on JOURNAL_STREAM, sd-daemon(3). */
-static bool stderr_is_journal(void)
-{
-	const char *stream = getenv("JOURNAL_STREAM");
-	char text[48];
-	struct buf own = buf_fixed(text, sizeof text);
-	struct stat st;
-
-	if (stream == NULL || fstat(STDERR_FILENO, &st) < 0)
-		return false;
-	buf_number(&own, (int64_t)st.st_dev);
-	buf_byte(&own, ':');
-	buf_number(&own, (int64_t)st.st_ino);
-	return span_is(buf_view(&own), stream);
-}
 
 static int fail(const char *what, const struct buf *error, int status)
 {
@@ -10096,7 +10099,7 @@ static bool log_usable(const struct options *o, struct buf *error)
 
 	if (fd >= 0)
 		close(fd);
-	if (o->log_file[0] == '\0' || fd >= 0 || errno == ENXIO) /* a pipe that nobody reads yet */
+	if (o->log_file[0] == '\0' || fd >= 0)
 		return true;
 	buf_bytes(&b, o->log_file, name == NULL ? 0 : (size_t)(name + 1 - o->log_file));
 	buf_bytes(&b, ".", 2);

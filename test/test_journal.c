@@ -2255,6 +2255,25 @@ Test(journal, where_no_segment_can_be_made_the_last_one_takes_more)
 	world_stop();
 }
 
+static void files_may_be_opened(void)
+{
+	world.disk_errno = 0;
+}
+
+Test(journal, that_ends_while_no_segment_can_be_made_ended_in_order)
+{
+	world_start(tokens, "--journal", world_journal(), "--journal-sync", "none", SMALL, NULL);
+	publish_many(1, 16, 4000);
+	world.disk_errno = EMFILE;
+	world.disk_room = 1 << 30;
+	publish_many(17, 40, 10);
+	world.between = files_may_be_opened;
+	world_restart(true);
+	cr_expect_null(strstr(logged(), "journal_cut"), "%s", logged());
+	cr_expect_str_eq(resumed(ids[10]), replay(11, 40));
+	world_stop();
+}
+
 /* As by a copy that was not finished. */
 static void shorten(void)
 {

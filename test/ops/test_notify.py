@@ -325,3 +325,19 @@ def test_the_journal_hears_how_grave_a_line_is(is_journal: bool, make_server: Ma
     server.spawn_it()
     assert server.wait() == 2
     assert server.logged("sse: --queue")[0].startswith("<3>sse: " if is_journal else "sse: ")
+
+
+def test_the_journal_hears_that_the_log_file_is_lost(make_server: MakeServer) -> None:
+    server = make_server(start=False)
+    server.words.touch()
+    stat = server.words.stat()
+    server.env["JOURNAL_STREAM"] = f"{stat.st_dev}:{stat.st_ino}"
+    server.start()
+    assert server.logged("msg=ready")[0].startswith("time="), "a file has no priorities"
+    kept = server.log.rename(server.log.with_suffix(".1"))
+    server.log.mkdir()
+    server.signal(signal.SIGUSR1)
+    wait_for(lambda: server.words.read_text().startswith("<3>SSE: the log file cannot be opened again"), "it is said")
+    server.words.write_text("")
+    server.log.rmdir()
+    kept.rename(server.log)
