@@ -2732,7 +2732,8 @@ static void log_stamp(struct server *s, struct buf *b)
 	buf_byte(b, 'Z');
 }
 
-static const char *const level_priorities[] = {"<3>", "<4>", "<6>"}; /* of LOG_ERROR, ...: sd-daemon(3) */
+/* Of LOG_ERROR, ...: sd-daemon(3). */
+static const char *const level_priorities[] = {"<3>", "<4>", "<6>"};
 
 /* Begins a line. Add log_text and log_number to it, then log_end. */
 static struct buf *log_begin(struct server *s, enum log_level level, const char *message)
