@@ -127,7 +127,7 @@ demo:
 	@clients/example/demo
 
 versions: sanitized
-	$(SANITIZED) clients/django/tests/versions
+	$(SANITIZED) clients/django/tests/versions $(PYTHONS)
 
 SANITIZED = SSE_BIN=$(CURDIR)/build/gcc/sse UBSAN_OPTIONS=print_stacktrace=1
 sanitized:
