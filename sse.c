@@ -6994,7 +6994,8 @@ static int64_t process_files(const struct server *s)
 	for (int i = 0; i < MAX_LINKS; i++)
 		known += s->links[i].fd >= 0;
 	for (const int *fd = (int[]){s->epoll, s->signals, s->spare, s->answers, s->datagrams.fd, s->manager.fd,
-			s->journal.directory, s->journal.file, s->journal.syncer, s->journal.syncer, 0, 1, 2, -2}; *fd != -2; fd++)
+			s->journal.directory, s->journal.file, s->journal.syncer, s->journal.syncer /* its thread's end */, 0, 1, 2, -2};
+		*fd != -2; fd++)
 		known += *fd >= 0;
 	return known;
 }
@@ -7252,7 +7253,6 @@ static void status_write(struct server *s, struct buf *b)
 
 	process_look(s);
 	now = status_take(s);
-
 	buf_text(b, "{\"ok\":true,\"status\":{\"version\":");
 	json_write_string(b, span_of(now.version));
 	for (int i = 0; i < STATUS_COUNT; i++) {
@@ -10144,7 +10144,7 @@ int main(int argc, char **argv)
 		status = status_run(&options);
 	} else {
 		if (!server_init(&server, &options, &sys_linux, descriptors(&options), &error)
-				|| (options.check_config && !(user_possible(&options, &user, &group, &error) && log_usable(&options, &error)
+			|| (options.check_config && !(user_possible(&options, &user, &group, &error) && log_usable(&options, &error)
 				&& journal_usable(&options, &error))))
 			status = fail("", &error, 2);
 		else if (options.check_config)
