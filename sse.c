@@ -9164,8 +9164,6 @@ static bool accept_full(const struct server *s, bool admin)
 {
 	uint32_t room = (s->conns_max - s->conns_soft) / 4;
 
-	if (s->conns_max - s->conns_soft > 2 * RESERVE_DESCRIPTORS)
-		room = RESERVE_DESCRIPTORS / 2;
 	return admin ? s->admins >= room : s->open.count - s->admins >= s->conns_soft + room;
 }
 

@@ -36,6 +36,7 @@ USERS = {ANNA: "canary-user-7", BORIS: "canary-user-8", CLARA: "canary-user-9"}
 ROLE = "canary-role"
 TICKET_KEY = "the-key-that-tickets-are-signed-with"
 JOURNAL_ROOM = 64 << 10
+NOBODY = 65534  # the ids of the user and the group
 
 Samples = dict[str, float]
 MakeServer = Callable[..., "Server"]

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from harness import LIMIT, wait_for
-from stage import ANNA, MakeServer, Server, binary, datagram_socket, sanitized, wait_samples
+from stage import ANNA, NOBODY, MakeServer, Server, binary, datagram_socket, sanitized, wait_samples
 
 
 def works(server: Server) -> None:
@@ -154,6 +154,30 @@ def test_a_log_whose_reader_is_gone(make_server: MakeServer) -> None:
     assert server.samples()["sse_log_lines_dropped_total"] > 0
     server.signal(signal.SIGTERM)
     assert server.wait() == 0
+
+
+# ---- who it runs as ----
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become somebody who may not")
+def test_a_user_that_it_may_not_become(directory: Path) -> None:
+    """Started by somebody who is not root, or as root by a unit that leaves it no capability to change its user."""
+    tokens = directory / "tokens"
+    tokens.write_text("token 1\n")
+    directory.chmod(0o755)
+    command = [binary(), "--token-file", str(tokens), "--listen", "127.0.0.1:0", "--socket", str(directory / "sock")]
+    without = ["setpriv", "--bounding-set=-setuid,-setgid"]
+    for start, who, why in (
+        ([*command, "--user", "daemon"], NOBODY, "only root can become another user"),
+        ([*command, "--user", "daemon", "--check-config"], NOBODY, "only root can become another user"),
+        ([*without, *command, "--user", "nobody"], 0, "cannot become this user: Operation not permitted"),
+    ):
+        done = subprocess.run(
+            start, capture_output=True, text=True, check=False, timeout=LIMIT, user=who, group=who, extra_groups=[]
+        )
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr == f"sse: --user {start[start.index('--user') + 1]}: {why}\n"
+    assert sorted(path.name for path in directory.iterdir()) == ["tokens"]
 
 
 # ---- the journal ----

@@ -19,9 +19,7 @@ from typing import Any
 import pytest
 
 from harness import LIMIT, Sender, wait_for
-from stage import ANNA, BORIS, Backend, MakeServer, Server, binary, datagram_socket, status, unix_listener
-
-NOBODY = 65534
+from stage import ANNA, BORIS, NOBODY, Backend, MakeServer, Server, binary, datagram_socket, status, unix_listener
 
 
 def ask(*options: str, env: Mapping[str, str] | None = None, **how: Any) -> subprocess.CompletedProcess[str]:
