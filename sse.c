@@ -6965,6 +6965,11 @@ static enum health auth_health(const struct server *s)
 		: s->count.questions == 0 ? PART_UNTRIED : PART_OK;
 }
 
+static enum health log_health(const struct server *s)
+{
+	return s->log.failing || s->log.lost ? PART_FAILING : PART_OK;
+}
+
 /* Is everything that was sent taken in, and answered? */
 static bool intake_done(const struct server *s)
 {
@@ -7170,7 +7175,7 @@ static void metrics_process(struct server *s, struct buf *b)
 	gauge(b, "sse_draining", "1 if it is going down.", s->draining);
 	counter(b, "sse_log_lines_dropped_total", "Lines that the log did not take.", s->log.dropped);
 	gauge(b, "sse_log_failing", "1 if the log took nothing, or its file could not be opened again, when that was last tried.",
-		s->log.failing || s->log.lost);
+		log_health(s) == PART_FAILING);
 	metric_begin(b, "sse_loop_busy_seconds_total", "counter",
 		"Time in which the loop did not wait: 1 a second is all there is.");
 	metric_seconds(b, "sse_loop_busy_seconds_total", (int64_t)s->busy_us);
@@ -7220,7 +7225,7 @@ static struct status status_take(struct server *s)
 		.newest_ms = s->ring.newest.ms,
 		.busy_us = (int64_t)s->busy_us, .memory_bytes = s->process.resident_bytes,
 		.files = s->process.files, .files_max = s->conns_max, .log_lines_dropped = (int64_t)s->log.dropped,
-		.log_failing = s->log.failing || s->log.lost, .blocked = streams_blocked(s)};
+		.log_failing = log_health(s) == PART_FAILING, .blocked = streams_blocked(s)};
 
 	for (int i = 1; i < REFUSE_COUNT; i++)
 		now.refused += (int64_t)n->refused[i];
@@ -10091,15 +10096,18 @@ static int status_run(const struct options *o)
 /* For --check-config, which makes no file. */
 static bool log_usable(const struct options *o, struct buf *error)
 {
-	char path[4096];
+	char path[4096 + 2]; /* one that is as long as it may be, a directory, and a dot */
 	struct buf b = buf_fixed(path, sizeof path);
 	const char *name = strrchr(o->log_file, '/');
-	int fd = open(o->log_file, O_WRONLY | O_APPEND | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+	int fd;
 
-	if (fd >= 0)
-		close(fd);
-	if (o->log_file[0] == '\0' || fd >= 0)
+	if (o->log_file[0] == '\0')
 		return true;
+	fd = open(o->log_file, O_WRONLY | O_APPEND | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+	if (fd >= 0) {
+		close(fd);
+		return true;
+	}
 	buf_bytes(&b, o->log_file, name == NULL ? 0 : (size_t)(name + 1 - o->log_file));
 	buf_bytes(&b, ".", 2);
 	return (errno == ENOENT && access(path, W_OK | X_OK) == 0) || error_line(error, "--log-file", o->log_file, "cannot open", errno);
@@ -10118,6 +10126,15 @@ static bool journal_usable(const struct options *o, struct buf *error)
 	return access(path, R_OK | W_OK | X_OK) == 0 || journal_refused(o, error, errno);
 }
 
+/* For --check-config: what only the start would find out. */
+static bool options_usable(const struct options *o, struct buf *error)
+{
+	uid_t user;
+	gid_t group;
+
+	return user_possible(o, &user, &group, error) && log_usable(o, error) && journal_usable(o, error);
+}
+
 int main(int argc, char **argv)
 {
 	static struct server server;
@@ -10125,8 +10142,6 @@ int main(int argc, char **argv)
 	char text[8192];
 	struct buf error = buf_fixed(text, sizeof text), help = buf_growable();
 	bool good;
-	uid_t user;
-	gid_t group;
 	int status = 0;
 
 	standard_files();
@@ -10142,8 +10157,7 @@ int main(int argc, char **argv)
 		status = status_run(&options);
 	} else {
 		if (!server_init(&server, &options, &sys_linux, descriptors(&options), &error)
-			|| (options.check_config && !(user_possible(&options, &user, &group, &error) && log_usable(&options, &error)
-				&& journal_usable(&options, &error))))
+			|| (options.check_config && !options_usable(&options, &error)))
 			status = fail("", &error, 2);
 		else if (options.check_config)
 			status = print(STDOUT_FILENO, span_of("sse: the configuration is good\n")) ? 0 : 1;
