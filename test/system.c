@@ -4377,6 +4377,24 @@ static bool was_put_off(const struct client *c)
 	return strncmp(c->in.p, "HTTP/1.1 200 OK\r\n", 17) == 0 && text_has(&c->in, "\r\n\r\nretry: ");
 }
 
+/* How many of these have an answer by now: all of them that they are to come back. Closes all. */
+static int clients_told(struct client *c, int count)
+{
+	int told = 0;
+
+	for (int i = 0; i < count; i++) {
+		struct pollfd ready = {.fd = c[i].fd, .events = POLLIN};
+
+		if (poll(&ready, 1, 0) > 0) {
+			client_read_all(&c[i]);
+			told++;
+			cr_expect(was_put_off(&c[i]), "client %d is told to come back", i);
+		}
+		client_close(&c[i]);
+	}
+	return told;
+}
+
 /* Beyond --max-connections some are let in, to hear why not; who does not ask must not fill the house for ever. */
 Test(sys, R19_many_too_many_are_told_at_once)
 {
@@ -4389,7 +4407,7 @@ Test(sys, R19_many_too_many_are_told_at_once)
 	for (size_t k = 0; k < sizeof rows / sizeof rows[0]; k++) {
 		static struct client c[100];
 		struct server s = server_new();
-		int told = 0;
+		int told;
 
 		s.nofile = rows[k].nofile;
 		server_launch(&s, "--head-timeout", "60s", "--max-connections", rows[k].most, NULL);
@@ -4397,16 +4415,7 @@ Test(sys, R19_many_too_many_are_told_at_once)
 		for (int i = 0; i < 100; i++)
 			c[i] = client_open(&s);
 		client_read_all(&c[99]);
-		for (int i = 0; i < 100; i++) {
-			struct pollfd ready = {.fd = c[i].fd, .events = POLLIN};
-
-			if (poll(&ready, 1, 0) > 0) {
-				client_read_all(&c[i]);
-				told++;
-				cr_expect(was_put_off(&c[i]), "client %d is told to come back", i);
-			}
-			client_close(&c[i]);
-		}
+		told = clients_told(c, 100);
 		cr_assert(told == 100 - 60 - rows[k].let_in, "%d of 100", told);
 		log_wait_times(&s, "level=info msg=refused status=200 reason=too_many_connections", told);
 		server_stop(&s);
@@ -4417,7 +4426,7 @@ Test(sys, R1_without_descriptors_clients_are_told_and_the_loop_does_not_spin)
 {
 	static struct client c[100];
 	struct server s = server_new();
-	int before, told = 0;
+	int before, told;
 	int64_t cpu;
 	struct stream st;
 
@@ -4433,16 +4442,7 @@ Test(sys, R1_without_descriptors_clients_are_told_and_the_loop_does_not_spin)
 	poll(NULL, 0, 400); /* a measurement */
 	cr_assert(server_cpu_ms(&s) - cpu < 150, "it spins: %d ms", (int)(server_cpu_ms(&s) - cpu));
 	cr_assert(log_count(&s, "msg=accept_failed") == 1, "logged once");
-	for (int i = 0; i < 100; i++) {
-		struct pollfd ready = {.fd = c[i].fd, .events = POLLIN};
-
-		if (poll(&ready, 1, 0) > 0) {
-			client_read_all(&c[i]);
-			told++;
-			cr_expect(was_put_off(&c[i]), "client %d is told to come back", i);
-		}
-		client_close(&c[i]);
-	}
+	told = clients_told(c, 100);
 	cr_assert(told == 30, "%d of 100", told);
 	server_wait_descriptors(&s, before);
 	st = stream_open(&s, ANNA);

@@ -136,19 +136,23 @@ Test(operator, is_not_ready_while_datagrams_wait)
 	world_stop();
 }
 
-Test(operator, readyz_tells_what_else_is_wrong)
+/* Django answers with an error, and the disk is full. */
+static void django_and_disk_fail(void)
 {
-	int fd, link;
+	int fd = client_open();
 
-	world_start(NULL, "--auth-url", "http://127.0.0.1:8000/auth", "--journal", world_journal(), NULL);
-	cr_expect_str_eq(strstr(asks("/readyz"), "\r\n\r\n"), "\r\n\r\nready\njournal ok\ndjango not asked yet\n");
-	fd = client_open();
 	client_says(fd, "GET /api/v1/sse/events/?token=t HTTP/1.1\r\nHost: a\r\n\r\n");
 	world_settle();
-	link = django_asked("t");
-	django_answers(link, "500 Oh", "", "{}");
+	django_answers(django_asked("t"), "500 Oh", "", "{}");
 	world.disk_errno = ENOSPC;
 	django_says("{\"event\":\"a\",\"data\":1,\"to\":\"all\"}");
+}
+
+Test(operator, readyz_tells_what_else_is_wrong)
+{
+	world_start(NULL, "--auth-url", "http://127.0.0.1:8000/auth", "--journal", world_journal(), NULL);
+	cr_expect_str_eq(strstr(asks("/readyz"), "\r\n\r\n"), "\r\n\r\nready\njournal ok\ndjango not asked yet\n");
+	django_and_disk_fail();
 	cr_expect_str_eq(strstr(asks("/readyz"), "\r\n\r\n"), "\r\n\r\nready\njournal failing\ndjango failing\n");
 	expect_sample("sse_auth_failing", 1);
 	expect_sample("sse_auth_failures_total{reason=\"status\"}", 1);
@@ -273,7 +277,8 @@ Test(status, says_what_is_wrong_in_capitals)
 {
 	struct status before = {.version = "1.0"}, now = {.version = "1.0", .uptime_ms = 15180000, .held = 1, .answered_ms = 1500,
 		.auth = 2, .auth_questions = 7, .auth_failures = 3, .auth_waiting = 2, .journal = 2, .journal_segments = 4, .journal_errors = 5,
-		.not_stored = 6, .log_lines_dropped = 8, .acks_lost = 9, .log_failing = 1, .dirty = 3, .blocked = 2, .behind = 1, .history_events = 2, .newest_ms = 100000000, .history_oldest_ms = 1};
+		.not_stored = 6, .log_lines_dropped = 8, .acks_lost = 9, .log_failing = 1, .dirty = 3, .blocked = 2, .behind = 1,
+		.history_events = 2, .newest_ms = 100000000, .history_oldest_ms = 1};
 	static const char *const lines[] = {"sse 1.0, running for 4 h 13 min, pid 0\n",
 		"\n              HELD BACK: streams had to be written before more were taken in\n",
 		"\n              WAITING: this question took 1500 ms to be answered\n",
@@ -318,11 +323,16 @@ Test(status, of_something_else_is_none)
 
 /* ---- the service manager ---- */
 
+static void manager_listens(bool watchdog, int64_t period_ms)
+{
+	world.server->manager = (struct manager){.fd = WORLD_MANAGER, .watchdog = watchdog, .period_ms = period_ms,
+		.told_ms = world.now_ms, .due_ms = world.now_ms + period_ms};
+}
+
 static void managed(bool watchdog, int64_t period_ms)
 {
 	world_start(tokens, NULL);
-	world.server->manager = (struct manager){.fd = WORLD_MANAGER, .watchdog = watchdog, .period_ms = period_ms,
-		.told_ms = world.now_ms, .due_ms = world.now_ms + period_ms};
+	manager_listens(watchdog, period_ms);
 }
 
 Test(manager, hears_that_the_loop_runs_also_when_nothing_happens)
@@ -352,18 +362,9 @@ Test(manager, without_a_watchdog_hears_only_how_it_is)
 
 Test(manager, hears_what_is_wrong)
 {
-	int fd, link;
-
 	world_start(NULL, "--auth-url", "http://127.0.0.1:8000/auth", "--journal", world_journal(), NULL);
-	world.server->manager = (struct manager){.fd = WORLD_MANAGER, .period_ms = 500, .told_ms = world.now_ms,
-		.due_ms = world.now_ms + 500};
-	fd = client_open();
-	client_says(fd, "GET /api/v1/sse/events/?token=t HTTP/1.1\r\nHost: a\r\n\r\n");
-	world_settle();
-	link = django_asked("t");
-	django_answers(link, "500 Oh", "", "{}");
-	world.disk_errno = ENOSPC;
-	django_says("{\"event\":\"a\",\"data\":1,\"to\":\"all\"}");
+	manager_listens(false, 500);
+	django_and_disk_fail();
 	world_pass(500);
 	cr_expect_str_eq(world.told, "STATUS=0 streams of 0 users, 2 events a second; the journal cannot be written; Django does not answer\n");
 	world.disk_errno = 0;

@@ -27,7 +27,7 @@ static void enter(void)
 
 static void leave(void)
 {
-	static const char *const files[] = {"conf", "tokens", "out", "err"};
+	static const char *const files[] = {"conf", "tokens", "log", "out", "err"};
 
 	for (size_t i = 0; i < COUNT_OF(files); i++)
 		unlink(files[i]);

@@ -189,6 +189,18 @@ class Server(Sse):
             got += s.recv(4096)
         return s
 
+    def loses_its_log(self) -> str:
+        """Its file can't be opened again, for a directory in its place. Returns what it says on stderr; it goes on."""
+        kept = self.log.rename(self.log.with_suffix(".1"))
+        self.log.mkdir()
+        self.signal(signal.SIGUSR1)
+        wait_for(lambda: self.words.read_text().endswith("\n"), "it says so")
+        said = self.words.read_text()
+        self.words.write_text("")
+        self.log.rmdir()
+        kept.rename(self.log)
+        return said
+
     def limit(self, which: int, soft: int) -> None:
         """Changes a limit of the running program; the hard one stays."""
         resource.prlimit(self.pid, which, (soft, resource.prlimit(self.pid, which)[1]))

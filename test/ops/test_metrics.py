@@ -808,15 +808,7 @@ def stderr_is_full(scene: Scene) -> None:
 
 
 def log_is_lost(scene: Scene) -> None:
-    """It can't be opened again: there is a directory in its place."""
-    server = scene.server
-    kept = server.log.rename(server.log.with_suffix(".1"))
-    server.log.mkdir()
-    server.signal(signal.SIGUSR1)
-    wait_for(lambda: "cannot be opened again (Is a directory)" in server.words.read_text(), "it says so")
-    server.words.write_text("")
-    server.log.rmdir()
-    kept.rename(server.log)
+    assert "cannot be opened again (Is a directory)" in scene.server.loses_its_log()
 
 
 def nothing(_: Scene) -> None:
